@@ -1,0 +1,49 @@
+"""Image retrieval and recognition, from SIFT and VLAD to CNN descriptors, behind one scikit-learn interface.
+
+The public names are loaded when first used: ``import cvretrieval`` imports neither numba nor OpenCV nor torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from cvretrieval._version import __version__
+
+_PUBLIC = {
+    "LocalFeatures": "local_features",
+    "check_local_features": "local_features",
+    "ImageReader": "images",
+    "ImageReadError": "_validation",
+    "StoreError": "_validation",
+    "SIFT": "extraction",
+    "PerDescriptor": "extraction",
+    "KMeansCodebook": "codebooks",
+    "VLAD": "encoders",
+    "PCAWhitening": "postprocessing",
+    "PowerNormalizer": "postprocessing",
+    "SpatialVerifier": "verification",
+    "Verification": "verification",
+    "DenseIndex": "index",
+    "ImageRetriever": "retrieval",
+    "SearchResult": "retrieval",
+}
+
+_ROOMS = ("codebooks", "datasets", "encoders", "extraction", "index", "metrics", "plotting", "postprocessing",
+          "retrieval", "verification")  # fmt: skip
+
+__all__ = ["__version__", *_PUBLIC, *_ROOMS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(f"cvretrieval.{_PUBLIC[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _ROOMS:
+        return importlib.import_module(f"cvretrieval.{name}")
+    raise AttributeError(f"module 'cvretrieval' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,135 @@
+"""Parallelism, thread limits and progress: the only place where work is spread over threads or processes.
+
+Every parallel driver of the package maps a function over blocks of images with `map_blocks`. A block is computed by
+one thread with BLAS and OpenCV limited to one thread as well, whatever ``n_jobs`` is, so the number of jobs never
+changes a bit of the result.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+Block = TypeVar("Block")
+Result = TypeVar("Result")
+
+_limit_lock = threading.Lock()
+_limit_depth = 0
+_limit_restore: list[Callable[[], None]] = []
+
+
+def _limit_threads() -> list[Callable[[], None]]:
+    """Limit BLAS, OpenMP and (if loaded) OpenCV to one thread; return what undoes it."""
+    from threadpoolctl import threadpool_limits
+
+    limits = threadpool_limits(limits=1)
+    restore: list[Callable[[], None]] = [limits.restore_original_limits]
+    # cv2 is looked up, not imported: code that does not need it must not pay for it.
+    cv2 = sys.modules.get("cv2")
+    if cv2 is not None:
+        n_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        restore.append(lambda: cv2.setNumThreads(n_threads))
+    return restore
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Run the body with native thread pools limited to one thread, then restore the caller's settings.
+
+    The limits belong to the process, so nested and concurrent uses are counted: the first one in limits, the last
+    one out restores.
+    """
+    global _limit_depth, _limit_restore  # noqa: PLW0603
+    with _limit_lock:
+        if _limit_depth == 0:
+            _limit_restore = _limit_threads()
+        _limit_depth += 1
+    try:
+        yield
+    finally:
+        with _limit_lock:
+            _limit_depth -= 1
+            if _limit_depth == 0:
+                for undo in _limit_restore:
+                    undo()
+                _limit_restore = []
+
+
+def _run_single_threaded(function: Callable[[Block], Result], block: Block) -> Result:
+    with single_threaded():
+        return function(block)
+
+
+def effective_n_jobs(n_jobs: int | None) -> int:
+    """Return the number of workers that ``n_jobs`` means here (scikit-learn's convention: None is 1, -1 is all)."""
+    import joblib
+
+    if n_jobs == 0:
+        raise ValueError("n_jobs must not be 0; use 1 for serial work or -1 for all processors.")
+    return int(joblib.effective_n_jobs(n_jobs))
+
+
+def block_slices(n_items: int, block_size: int) -> list[slice]:
+    """Cut ``range(n_items)`` into consecutive slices of at most ``block_size``."""
+    return [slice(start, min(start + block_size, n_items)) for start in range(0, n_items, block_size)]
+
+
+def map_blocks(
+    function: Callable[[Block], Result],
+    blocks: Iterable[Block],
+    *,
+    n_jobs: int | None = None,
+    weights: Sequence[int] | None = None,
+    description: str = "",
+    unit: str = "image",
+    verbose: bool | int = False,
+) -> Iterator[Result]:
+    """Yield ``function(block)`` for every block, in the order of the blocks.
+
+    Parameters
+    ----------
+    function : callable
+        Called with one block. Runs in a thread by default (the kernels, OpenCV and Pillow release the GIL); a
+        ``joblib.parallel_config`` of the caller is honoured, so it must be picklable to run in processes.
+    blocks : iterable
+        Consumed lazily, a few blocks ahead of the workers.
+    n_jobs : int or None, default=None
+        scikit-learn's convention.
+    weights : sequence of int, optional
+        Number of units (images) in each block, for the progress bar.
+    description, unit : str
+        Texts of the progress bar.
+    verbose : bool or int, default=False
+        Show a progress bar, on terminals only.
+    """
+    bar = progress_bar(total=sum(weights) if weights is not None else None, description=description, unit=unit,
+                       verbose=verbose)  # fmt: skip
+    try:
+        for i, result in enumerate(_results(function, blocks, n_jobs)):
+            yield result
+            bar.update(weights[i] if weights is not None else 1)
+    finally:
+        bar.close()
+
+
+def _results(function: Callable[[Block], Result], blocks: Iterable[Block], n_jobs: int | None) -> Iterator[Result]:
+    if effective_n_jobs(n_jobs) == 1:
+        with single_threaded():
+            for block in blocks:
+                yield function(block)
+        return
+    import joblib
+
+    pool = joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
+    yield from pool(joblib.delayed(_run_single_threaded)(function, block) for block in blocks)
+
+
+def progress_bar(*, total: int | None, description: str = "", unit: str = "image", verbose: bool | int = True) -> Any:
+    """Return a tqdm bar on standard error: off when ``verbose`` is false or when it is not a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=description or None, unit=unit, disable=None if verbose else True, leave=False)
