@@ -32,7 +32,7 @@ _PUBLIC = {
 _ROOMS = ("codebooks", "datasets", "encoders", "extraction", "index", "metrics", "plotting", "postprocessing",
           "retrieval", "verification")  # fmt: skip
 
-__all__ = ["__version__", *_PUBLIC, *_ROOMS]
+__all__ = ["__version__", *_PUBLIC, *_ROOMS]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

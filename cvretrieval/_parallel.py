@@ -124,7 +124,9 @@ def _results(function: Callable[[Block], Result], blocks: Iterable[Block], n_job
         return
     import joblib
 
-    pool = joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
+    pool = joblib.Parallel(
+        n_jobs=n_jobs, prefer="threads", return_as="generator", pre_dispatch="2*n_jobs", batch_size=1
+    )
     yield from pool(joblib.delayed(_run_single_threaded)(function, block) for block in blocks)
 
 

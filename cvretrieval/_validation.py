@@ -39,9 +39,7 @@ def describe_array(array: np.ndarray) -> str:
 
 def dimension_mismatch(name: str, n_dims_seen: int, n_dims_fitted: int) -> ValueError:
     """X has descriptors of another dimension than at fit."""
-    return ValueError(
-        f"X has {n_dims_seen}-d descriptors, but {name} was fitted with {n_dims_fitted}-d descriptors."
-    )
+    return ValueError(f"X has {n_dims_seen}-d descriptors, but {name} was fitted with {n_dims_fitted}-d descriptors.")
 
 
 def refuse_single_matrix(name: str, array: np.ndarray) -> NoReturn:

@@ -320,7 +320,7 @@ def _as_descriptors(array: Any, what: str = "descriptors") -> NDArray[Any]:
     array = np.asarray(array)
     if array.ndim != 2:
         raise ValueError(f"{what} must be a 2-D array (n_descriptors, n_dims). Got {describe_array(array)} instead.")
-    if array.dtype == np.uint8 or array.dtype == np.float32:
+    if array.dtype in (np.uint8, np.float32):
         return np.ascontiguousarray(array)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what} must be numbers. Got an array of {array.dtype} instead.")

@@ -98,7 +98,7 @@ class QueryResult:
         return result
 
 
-class SearchResult(Sequence[QueryResult]):
+class SearchResult:
     """The ranked lists of one or more queries.
 
     Parameters

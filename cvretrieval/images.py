@@ -1,0 +1,340 @@
+"""Reading images: the one policy for orientation, transparency, bit depth, colour, size and damaged files."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from cvretrieval._validation import ImageReadError, check_choice, check_number, describe_array
+from cvretrieval.image_files import IMAGE_SUFFIXES, collect_images, find_images
+
+__all__ = ["IMAGE_SUFFIXES", "ImageReader", "ReadImage", "collect_images", "describe_source", "find_images"]
+
+#: Above this Pillow warns of a decompression bomb by itself.
+DEFAULT_MAX_PIXELS = 89_478_485
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class ReadImage:
+    """Pixels ready for feature extraction, and the way back to the original image.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (height, width) or (height, width, 3)
+        uint8, grey or RGB, possibly cropped and reduced.
+    width, height : int
+        Size of the original image in pixels, after its orientation was applied.
+    scale : tuple of float
+        Original pixels per pixel of `pixels`, in x and y.
+    origin : tuple of float
+        Left and top edge of the crop in the original image.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+    scale: tuple[float, float] = (1.0, 1.0)
+    origin: tuple[float, float] = (0.0, 0.0)
+
+    def to_original(self, xy: NDArray[Any]) -> NDArray[np.float64]:
+        """Map x, y columns from `pixels` to the original image; pixel centres are at integers in both."""
+        # The edge of pixel 0 is at -0.5: scaling happens about the edge, not about the centre.
+        return (np.asarray(xy, dtype=np.float64) + 0.5) * self.scale + self.origin - 0.5
+
+
+class ImageReader(BaseEstimator):
+    """Reads images under one stated policy; its parameters are stored with every index.
+
+    Parameters
+    ----------
+    exif : {"apply", "ignore"}, default="apply"
+        Whether the orientation recorded by the camera is applied. All coordinates refer to the image as it is then.
+    background : tuple of 3 int, default=(255, 255, 255)
+        RGB colour under transparent pixels.
+    max_size : int or None, default=1024
+        Longest side in pixels: larger images are reduced (never enlarged). Coordinates are always given in pixels of
+        the original image.
+    max_pixels : int or None, default=89478485
+        Images with more pixels are refused from their header, before anything is decoded. Pillow refuses twice the
+        default by itself.
+
+    Notes
+    -----
+    8-bit grey and colour, palette, CMYK and transparent images are converted to RGB (or grey by ITU-R BT.601 luma);
+    16-bit images are divided by 257; of an animation the first frame is taken. Arrays are (height, width),
+    (height, width, 3) RGB or (height, width, 4) RGBA: uint8, uint16 (divided by 257), bool, or floats in [0, 1]
+    (times 255).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvretrieval import ImageReader
+    >>> image = ImageReader(max_size=100).read(np.zeros((200, 400, 3), dtype=np.uint8))
+    >>> image.pixels.shape, image.width, image.height
+    ((50, 100), 400, 200)
+    """
+
+    def __init__(
+        self,
+        *,
+        exif: str = "apply",
+        background: tuple[int, int, int] = (255, 255, 255),
+        max_size: int | None = 1024,
+        max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    ) -> None:
+        self.exif = exif
+        self.background = background
+        self.max_size = max_size
+        self.max_pixels = max_pixels
+
+    def read(self, source: Any, *, color: str = "grey", box: Box | None = None) -> ReadImage:
+        """Read one image.
+
+        Parameters
+        ----------
+        source : str, PathLike, binary file object, PIL image or ndarray
+            The image.
+        color : {"grey", "rgb"}, default="grey"
+            Channels of the result.
+        box : tuple of 4 floats, optional
+            Region x1, y1, x2, y2 (left, top, right, bottom edges) in pixels of the original image; parts outside the
+            image are cut off.
+
+        Returns
+        -------
+        ReadImage
+
+        Raises
+        ------
+        ImageReadError
+            If the image cannot be read; the message names it and says why.
+        TypeError
+            If `source` is none of the accepted types.
+        """
+        self._check_parameters(color)
+        name = describe_source(source)
+        with _as_read_error(name), _open(source) as image:
+            self._check_size(name, image)
+            orientation = _orientation(image) if self.exif == "apply" else 1
+            width, height = image.size if orientation < 5 else image.size[::-1]
+            region = _check_box(name, box, width, height)
+            target = self._target_size(region[2] - region[0], region[3] - region[1])
+            if image.format == "JPEG":
+                # The decoder reduces by powers of two for a fraction of the cost, and hands out luma as it is stored.
+                size = target if orientation < 5 else target[::-1]
+                image.draft("L" if color == "grey" else "RGB", size if box is None else image.size)
+            image.load()
+            pixels = _convert(image, orientation, self.background, "L" if color == "grey" else "RGB")
+            if box is not None:
+                pixels = pixels.crop(region)
+            if pixels.size != target:
+                from PIL.Image import Resampling
+
+                pixels = pixels.resize(target, Resampling.LANCZOS, reducing_gap=3.0)
+            scale = ((region[2] - region[0]) / target[0], (region[3] - region[1]) / target[1])
+            origin = (float(region[0]), float(region[1]))
+            return ReadImage(np.array(pixels, dtype=np.uint8), width, height, scale, origin)
+
+    def _check_parameters(self, color: str) -> None:
+        check_choice(self, "exif", self.exif, ("apply", "ignore"))
+        check_choice(self, "color", color, ("grey", "rgb"))
+        check_number(self, "max_size", self.max_size, low=1, integer=True, optional=True)
+        check_number(self, "max_pixels", self.max_pixels, low=1, integer=True, optional=True)
+        if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
+            raise ValueError(f"The 'background' parameter must be three values in [0, 255]. Got {self.background!r}.")
+
+    def _check_size(self, name: str, image: Any) -> None:
+        width, height = image.size
+        if width == 0 or height == 0:
+            raise ImageReadError(name, f"has no pixels ({width} x {height})")
+        if self.max_pixels is not None and width * height > self.max_pixels:
+            raise ImageReadError(
+                name,
+                f"has {width} x {height} pixels, more than max_pixels={self.max_pixels}; raise it to read the image",
+            )
+
+    def _target_size(self, width: int, height: int) -> tuple[int, int]:
+        longest = max(width, height)
+        if self.max_size is None or longest <= self.max_size:
+            return width, height
+        ratio = self.max_size / longest
+        return max(1, round(width * ratio)), max(1, round(height * ratio))
+
+
+def describe_source(source: Any) -> str:
+    """Name an image in a message: its path, or what kind of object it is."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, np.ndarray):
+        return f"<{describe_array(source)}>"
+    name = getattr(source, "name", None) or getattr(source, "filename", None)
+    return str(name) if isinstance(name, (str, os.PathLike)) and name else f"<{type(source).__name__}>"
+
+
+@contextmanager
+def _as_read_error(name: str) -> Iterator[None]:
+    """Turn everything that Pillow and the file system raise for a bad file into `ImageReadError`."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        yield
+    except ImageReadError:
+        raise
+    except UnidentifiedImageError:
+        hint = " (HEIC images need the pillow-heif package)" if name.lower().endswith((".heic", ".heif")) else ""
+        raise ImageReadError(name, f"is not an image of a known format{hint}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageReadError(name, f"has too many pixels ({error})") from error
+    except OSError as error:
+        raise ImageReadError(name, _os_reason(error)) from error
+    except (SyntaxError, EOFError, IndexError, KeyError, OverflowError, ValueError, ArithmeticError) as error:
+        # Pillow's plugins raise these for damaged files.
+        raise ImageReadError(name, f"is damaged ({error})") from error
+    except MemoryError as error:
+        raise ImageReadError(name, "does not fit into memory") from error
+
+
+def _os_reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, PermissionError):
+        return "cannot be opened (permission denied)"
+    if error.strerror:
+        return f"cannot be opened ({error.strerror})"
+    return f"is damaged ({error})"
+
+
+@contextmanager
+def _open(source: Any) -> Iterator[Any]:
+    """Open any accepted source as a lazily decoded PIL image."""
+    from PIL import Image
+
+    if isinstance(source, np.ndarray):
+        yield _from_array(source)
+    elif isinstance(source, Image.Image):
+        # A copy: decoding and drafting would change the caller's image.
+        yield source.copy()
+    elif isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageReadError(str(path), "is a folder; list the images in it with cvretrieval.images.find_images")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageReadError(str(path), "is not a regular file")
+        if status.st_size == 0:
+            raise ImageReadError(str(path), "is empty (0 bytes)")
+        with Image.open(path) as image:
+            yield image
+    elif hasattr(source, "read"):
+        data = source.read()
+        if not isinstance(data, bytes):
+            raise TypeError("An image file object must be opened in binary mode ('rb').")
+        if not data:
+            raise ImageReadError(describe_source(source), "is empty (0 bytes)")
+        with Image.open(io.BytesIO(data)) as image:
+            yield image
+    else:
+        raise TypeError(
+            "An image must be a path, a binary file object, a PIL image or a uint8 / uint16 / bool / float array. "
+            f"Got {type(source).__name__} instead."
+        )
+
+
+def _from_array(array: NDArray[Any]) -> Any:
+    from PIL import Image
+
+    name = describe_source(array)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
+        raise ImageReadError(name, "has not the shape of an image: (height, width), (height, width, 3) or (…, 4)")
+    if array.size == 0:
+        raise ImageReadError(name, "has no pixels")
+    return Image.fromarray(_to_uint8(name, array))
+
+
+def _to_uint8(name: str, array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Apply the range rule of the class docstring."""
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype == np.uint16:
+        return (array / 257.0 + 0.5).astype(np.uint8)
+    if array.dtype == bool:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ImageReadError(name, "contains NaN or infinite pixels")
+        if low < 0 or high > 1:
+            raise ImageReadError(
+                name, f"has float pixels in [{low:g}, {high:g}], but floats must lie in [0, 1]; divide or use uint8"
+            )
+        return (array * 255.0 + 0.5).astype(np.uint8)
+    raise ImageReadError(name, "has a wrong dtype: use uint8, uint16, bool or floats in [0, 1]")
+
+
+def _orientation(image: Any) -> int:
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # a broken EXIF block must not cost the picture; Pillow raises many types here
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _convert(image: Any, orientation: int, background: tuple[int, int, int], mode: str) -> Any:
+    """Return an upright 8-bit image of mode L or RGB."""
+    from PIL import Image
+    from PIL.Image import Transpose
+
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        array = np.asarray(image)
+        if image.mode == "F":
+            array = array.astype(np.float32)
+        elif array.min() >= 0 and array.max() <= 65535:
+            array = array.astype(np.uint16)
+        image = Image.fromarray(_to_uint8(describe_source(image), array))
+    elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, (*background, 255))
+        canvas.alpha_composite(image)
+        image = canvas.convert("RGB")
+    if image.mode != mode:
+        image = image.convert("RGB") if image.mode not in ("L", "RGB", "1") else image
+        image = image.convert(mode)
+    turn = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _check_box(name: str, box: Box | None, width: int, height: int) -> tuple[int, int, int, int]:
+    """Return the pixel rectangle of a region, clipped to the image."""
+    if box is None:
+        return 0, 0, width, height
+    if len(box) != 4 or not all(np.isfinite(value) for value in box):
+        raise ValueError(f"box must be four finite numbers x1, y1, x2, y2. Got {box!r} instead.")
+    x1, y1, x2, y2 = box
+    if x1 >= x2 or y1 >= y2:
+        raise ValueError(f"box must have x1 < x2 and y1 < y2 (left, top, right, bottom). Got {box!r} instead.")
+    left, top = max(0, int(np.floor(x1))), max(0, int(np.floor(y1)))
+    right, bottom = min(width, int(np.ceil(x2))), min(height, int(np.ceil(y2)))
+    if left >= right or top >= bottom:
+        raise ValueError(f"box {box!r} lies outside of {name}, which has {width} x {height} pixels.")
+    return left, top, right, bottom
