@@ -11,8 +11,11 @@ from cvretrieval._validation import ImageReadError
 #: Files with these suffixes are taken for images when a folder is listed. HEIC needs the pillow-heif plugin: without
 #: it such a file is reported as unreadable rather than passed over.
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
-    + (".pnm", ".jp2", ".j2k", ".avif", ".heic", ".heif")
+    f".{suffix}"
+    for suffix in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "tif", "tiff", "webp"),
+        *("ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "avif", "heic", "heif"),
+    )
 )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,35 @@ from sklearn.base import BaseEstimator
 from cvretrieval._validation import ImageReadError, check_choice, check_number, describe_array
 from cvretrieval.image_files import IMAGE_SUFFIXES, collect_images, find_images
 
-__all__ = ["IMAGE_SUFFIXES", "ImageReader", "ReadImage", "collect_images", "describe_source", "find_images"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageReader",
+    "ImageRegion",
+    "ReadImage",
+    "check_images",
+    "collect_images",
+    "describe_source",
+    "find_images",
+]
 
 #: Above this Pillow warns of a decompression bomb by itself.
 DEFAULT_MAX_PIXELS = 89_478_485
 
 Box = tuple[float, float, float, float]
+
+
+class ImageRegion(NamedTuple):
+    """A region of an image, accepted wherever an image is.
+
+    Attributes
+    ----------
+    source : str, PathLike, binary file object, PIL image or ndarray
+    box : tuple of 4 floats
+        x1, y1, x2, y2: left, top, right and bottom edge in pixels of the original image.
+    """
+
+    source: Any
+    box: Box
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +126,7 @@ class ImageReader(BaseEstimator):
 
         Parameters
         ----------
-        source : str, PathLike, binary file object, PIL image or ndarray
+        source : str, PathLike, binary file object, PIL image, ndarray or ImageRegion
             The image.
         color : {"grey", "rgb"}, default="grey"
             Channels of the result.
@@ -123,6 +146,8 @@ class ImageReader(BaseEstimator):
             If `source` is none of the accepted types.
         """
         self._check_parameters(color)
+        if isinstance(source, ImageRegion):
+            source, box = source
         name = describe_source(source)
         with _as_read_error(name), _open(source) as image:
             self._check_size(name, image)
@@ -174,12 +199,44 @@ class ImageReader(BaseEstimator):
 
 def describe_source(source: Any) -> str:
     """Name an image in a message: its path, or what kind of object it is."""
+    if isinstance(source, ImageRegion):
+        return describe_source(source.source)
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
     if isinstance(source, np.ndarray):
         return f"<{describe_array(source)}>"
     name = getattr(source, "name", None) or getattr(source, "filename", None)
     return str(name) if isinstance(name, (str, os.PathLike)) and name else f"<{type(source).__name__}>"
+
+
+def check_images(X: Any, *, estimator: Any) -> Sequence[Any]:
+    """Validate the input of a stage that takes images: the one door for sequences of them.
+
+    Parameters
+    ----------
+    X : sequence of paths, arrays, PIL images, file objects or ImageRegion
+        Arrays may be stacked as (n_images, height, width) or (n_images, height, width, channels).
+    estimator : object
+        The caller, named in messages.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a single image where a sequence is expected, and for things that are no sequence.
+    """
+    name = type(estimator).__name__
+    single = isinstance(X, (str, bytes, os.PathLike, ImageRegion)) or hasattr(X, "read") or hasattr(X, "getbands")
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUST":
+        single = X.ndim == 2 or (X.ndim == 3 and X.shape[2] in (3, 4))
+        if not single and X.ndim not in (3, 4):
+            raise ValueError(f"{name} expects a sequence of images. Got {describe_array(X)} instead.")
+    if single:
+        raise TypeError(f"{name} expects a sequence of images, not a single one. Wrap it in a list: [image].")
+    if hasattr(X, "__len__") and hasattr(X, "__getitem__") and not isinstance(X, dict):
+        return X.tolist() if hasattr(X, "tolist") and not isinstance(X, np.ndarray) else X
+    if isinstance(X, Iterable) and not isinstance(X, dict):
+        return list(X)
+    raise TypeError(f"{name} expects a sequence of images (paths, arrays, …). Got {type(X).__name__} instead.")
 
 
 @contextmanager
