@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 Block = TypeVar("Block")
@@ -23,16 +24,20 @@ _limit_restore: list[Callable[[], None]] = []
 
 def _limit_threads() -> list[Callable[[], None]]:
     """Limit BLAS, OpenMP and (if loaded) OpenCV to one thread; return what undoes it."""
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import ThreadpoolController
 
-    limits = threadpool_limits(limits=1)
-    restore: list[Callable[[], None]] = [limits.restore_original_limits]
+    restore: list[Callable[[], None]] = []
+    for library in ThreadpoolController().lib_controllers:
+        # threadpoolctl lets only the thread that limited a pool first change it again. Here the last thread out
+        # restores, whichever it is, so the check is passed by where there is one.
+        set_threads = getattr(library, "_real_set_num_threads", library.set_num_threads)
+        restore.append(partial(set_threads, library.num_threads))
+        set_threads(1)
     # cv2 is looked up, not imported: code that does not need it must not pay for it.
     cv2 = sys.modules.get("cv2")
     if cv2 is not None:
-        n_threads = cv2.getNumThreads()
+        restore.append(partial(cv2.setNumThreads, cv2.getNumThreads()))
         cv2.setNumThreads(1)
-        restore.append(lambda: cv2.setNumThreads(n_threads))
     return restore
 
 
@@ -127,7 +132,9 @@ def _results(function: Callable[[Block], Result], blocks: Iterable[Block], n_job
     pool = joblib.Parallel(
         n_jobs=n_jobs, prefer="threads", return_as="generator", pre_dispatch="2*n_jobs", batch_size=1
     )
-    yield from pool(joblib.delayed(_run_single_threaded)(function, block) for block in blocks)
+    # Limited here for threads, and in the worker for the processes that a parallel_config may have asked for.
+    with single_threaded():
+        yield from pool(joblib.delayed(_run_single_threaded)(function, block) for block in blocks)
 
 
 def progress_bar(*, total: int | None, description: str = "", unit: str = "image", verbose: bool | int = True) -> Any:

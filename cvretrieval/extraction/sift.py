@@ -115,10 +115,10 @@ class SIFT(LocalFeatureExtractor):
         # Upright features are cut after their orientations are merged, so all of them are needed until then.
         n_features = 0 if self.upright or self.max_features is None else int(self.max_features)
         options: dict[str, Any] = {}
-        if "enable_precise_upscale" in (cv2.SIFT_create.__doc__ or ""):
+        if "enable_precise_upscale" in (cv2.SIFT_create.__doc__ or ""):  # type: ignore[attr-defined]
             # Without it OpenCV's doubled base image is shifted by a quarter of a pixel.
             options["enable_precise_upscale"] = True
-        return cv2.SIFT_create(
+        return cv2.SIFT_create(  # type: ignore[attr-defined]
             nfeatures=n_features,
             nOctaveLayers=int(self.n_octave_layers),
             contrastThreshold=float(self.contrast_threshold),

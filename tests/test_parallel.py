@@ -1,0 +1,81 @@
+"""Thread limits are set while blocks run, and the caller's settings come back."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+import threadpoolctl
+
+from cvretrieval._parallel import block_slices, map_blocks, progress_bar, single_threaded
+
+
+def blas_threads():
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+
+@pytest.fixture
+def two_threads():
+    """A caller who runs OpenCV and BLAS with two threads."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    with threadpoolctl.threadpool_limits(2):
+        yield
+    cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1, 2, -1])
+def test_results_come_in_order_and_blocks_run_single_threaded(two_threads, n_jobs):
+    def work(block):
+        return block, cv2.getNumThreads(), max(blas_threads())
+
+    results = list(map_blocks(work, range(20), n_jobs=n_jobs))
+    assert results == [(i, 1, 1) for i in range(20)]
+    assert cv2.getNumThreads() == 2 and max(blas_threads()) == 2
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_limits_are_restored_after_an_error(two_threads, n_jobs):
+    def fail(block):
+        raise KeyError(block)
+
+    with pytest.raises(KeyError):
+        list(map_blocks(fail, range(3), n_jobs=n_jobs))
+    assert cv2.getNumThreads() == 2 and max(blas_threads()) == 2
+
+
+def test_overlapping_uses_restore_once_the_last_one_is_out(two_threads):
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with single_threaded():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with single_threaded():
+        thread.start()
+        assert inside.wait(10)
+    assert cv2.getNumThreads() == 1  # the other one still needs it
+    leave.set()
+    thread.join()
+    assert cv2.getNumThreads() == 2 and max(blas_threads()) == 2
+
+
+def test_zero_jobs_is_refused():
+    with pytest.raises(ValueError, match="n_jobs must not be 0"):
+        list(map_blocks(str, range(3), n_jobs=0))
+
+
+def test_block_slices_cover_everything_once():
+    assert [i for part in block_slices(10, 4) for i in range(part.start, part.stop)] == list(range(10))
+    assert block_slices(0, 4) == []
+
+
+def test_progress_bar_is_silent_when_not_a_terminal(capsys):
+    with progress_bar(total=3, verbose=True) as bar:
+        bar.update(3)
+    assert capsys.readouterr() == ("", "")
