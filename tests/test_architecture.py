@@ -14,7 +14,7 @@ PACKAGE = ROOT / "cvretrieval"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {"_version", "_validation", "_optional", "_base", "_parallel"}
-FOUNDATION = BASE | {"local_features", "image_files", "images", "_state"}
+FOUNDATION = BASE | {"local_features", "image_files", "image_decoding", "images", "_state"}
 STAGES = {"extraction", "codebooks", "encoders", "postprocessing", "verification", "index", "metrics", "datasets"}
 
 #: room → rooms it may import, besides itself
@@ -27,7 +27,8 @@ ALLOWED = {
     "_kernels": set(),
     "_state": {"_validation"},
     "image_files": {"_validation"},
-    "images": {"_validation", "image_files"},
+    "image_decoding": {"_validation"},
+    "images": {"_validation", "image_files", "image_decoding"},
     "local_features": {"_validation"},
     **{stage: FOUNDATION | {"_kernels"} for stage in STAGES},
     "encoders": FOUNDATION | {"_kernels", "codebooks"},

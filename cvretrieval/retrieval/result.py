@@ -108,6 +108,8 @@ class SearchResult:
         Stage → its estimator and parameters, e.g. ``{"extractor": "SIFT(root=True)"}``, shown in the report.
     index : mapping of str to object
         Facts about the index, e.g. ``{"path": "photos.cvr", "n_images": 50}``.
+    failures : sequence of (str, str), optional
+        Name and reason of each query that could not be read.
 
     Attributes
     ----------
@@ -130,10 +132,12 @@ class SearchResult:
         queries: Sequence[QueryResult],
         method: Mapping[str, str] | None = None,
         index: Mapping[str, Any] | None = None,
+        failures: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.queries = tuple(queries)
         self.method = dict(method or {})
         self.index = dict(index or {})
+        self.failures = list(failures)
 
     @property
     def ids(self) -> list[list[str]]:
@@ -153,7 +157,7 @@ class SearchResult:
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
-            return SearchResult(self.queries[key], self.method, self.index)
+            return SearchResult(self.queries[key], self.method, self.index, self.failures)
         return self.queries[key]
 
     def __len__(self) -> int:

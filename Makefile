@@ -1,0 +1,54 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both need nothing but Python 3.10 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?= -n 2
+
+.PHONY: demo test lint test-opencv4 clean help
+
+help:
+	@echo "make demo          install into $(VENV), index a small set of photographed scenes, search it, write a report"
+	@echo "make test          install into $(VENV) with the test extra and run all tests"
+	@echo "make lint          ruff and mypy"
+	@echo "make test-opencv4  the tests that touch OpenCV, with OpenCV 4 in .venv-opencv4"
+	@echo "make clean         remove what the others made"
+
+demo: $(VENV)/.installed
+	$(BIN)/python examples/make_demo_photos.py demo
+	$(BIN)/cvretrieval index demo/photos --out demo/photos.cvr
+	$(BIN)/cvretrieval search demo/photos.cvr demo/query.jpg -k 5 --report demo/report.html
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-opencv4: .venv-opencv4/.installed-test
+	.venv-opencv4/bin/python -m pytest $(PYTEST_ARGS) tests/test_extraction.py tests/test_verification*.py tests/test_retriever*.py
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "cvretrieval needs Python 3.10 or newer, this is %s; try: make PYTHON=python3.12 $(MAKECMDGOALS)" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.cfg pyproject.toml $(BIN)/python $(shell find cvretrieval -name '*.py' -o -path '*assets*' -type f)
+	$(BIN)/python -m pip install --quiet .
+	touch $@
+
+$(VENV)/.installed-test: setup.cfg pyproject.toml $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-dev: setup.cfg pyproject.toml $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	touch $@
+
+.venv-opencv4/.installed-test: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-opencv4
+	.venv-opencv4/bin/python -m pip install --quiet --editable '.[test]' 'opencv-contrib-python<5'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-opencv4 demo build *.egg-info

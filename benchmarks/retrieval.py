@@ -1,0 +1,72 @@
+"""Accuracy on real photos: VLAD alone, and VLAD with its best candidates verified.
+
+Protocol: the codebook is learned on the database images only; at most 1,200 RootSIFT features an image, longest side
+640. Stanford Mobile Visual Search DVD covers: 100 references, 100 phone queries per camera, one relevant image each.
+UKBench: the first 14 groups of 4, every image is a query and in the database.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from common import data_folder
+
+from cvretrieval import SIFT, VLAD, ImageReader, ImageRetriever, SpatialVerifier
+from cvretrieval.datasets import RetrievalDataset, groups_of_n, query_reference
+from cvretrieval.metrics import evaluate_rankings
+
+
+def datasets(data: Path) -> dict[str, tuple[RetrievalDataset, list[str]]]:
+    """Name → data set and protocols."""
+    smvs = data / "smvs_dvd"
+    return {
+        "SMVS E63": (query_reference(smvs / "E63", smvs / "Reference"), ["finite_sum", "oxford", "recall@1"]),
+        "SMVS Canon": (query_reference(smvs / "Canon", smvs / "Reference"), ["finite_sum", "oxford", "recall@1"]),
+        "UKBench-56": (groups_of_n(data / "ukbench_56" / "images", 4), ["ns@4"]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder of test images (default: CVRETRIEVAL_DATA)")
+    parser.add_argument("--words", type=int, default=64)
+    parser.add_argument("--features", type=int, default=1200)
+    parser.add_argument("--n-verify", type=int, default=50)
+    parser.add_argument("--jobs", type=int, default=-1)
+    parser.add_argument("--seeds", type=int, default=3, help="codebook seeds; figures are means, ranges are printed")
+    arguments = parser.parse_args()
+    extractor = SIFT(root=True, max_features=arguments.features, reader=ImageReader(max_size=640))
+    print(f"VLAD {arguments.words}, RootSIFT, {arguments.features} features, {arguments.n_verify} verified")
+    for name, (dataset, protocols) in datasets(data_folder(arguments.data)).items():
+        for verifier in (None, SpatialVerifier()):
+            figures: dict[str, list[float]] = {}
+            seconds = []
+            for seed in range(arguments.seeds):
+                retriever = ImageRetriever(
+                    extractor=extractor,
+                    encoder=VLAD(n_words=arguments.words, random_state=seed),
+                    verifier=verifier,
+                    n_verify=arguments.n_verify,
+                    n_jobs=arguments.jobs,
+                )
+                with retriever.fit(dataset.database_paths, ids=dataset.database_ids):
+                    retriever.search(dataset.query_paths[:2], k=5)  # compile the kernels
+                    rankings = {}
+                    for query_id, path in zip(dataset.query_ids, dataset.query_paths, strict=True):
+                        start = time.perf_counter()
+                        result = retriever.search([path], k=len(dataset.database_ids))
+                        seconds.append(time.perf_counter() - start)
+                        rankings[query_id] = result.ids[0]
+                evaluated = evaluate_rankings(dataset.ground_truth, rankings, protocols)
+                for label, value in evaluated.figures.items():
+                    figures.setdefault(label, []).append(value)
+            stage = "VLAD + verification" if verifier is not None else "VLAD alone"
+            values = "  ".join(f"{k} {statistics.mean(v):.4f} [{min(v):.4f}–{max(v):.4f}]" for k, v in figures.items())
+            print(f"{name:11} {stage:20} {values}  {statistics.median(seconds):.3f} s per query", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m cvretrieval.cli``."""
+
+from cvretrieval.cli.main import main
+
+main()

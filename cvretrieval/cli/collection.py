@@ -1,0 +1,174 @@
+"""``index``, ``add``, ``remove``, ``info``, ``compact``: an index and what is in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cvretrieval.cli.common import (
+    IndexArgument,
+    JobsOption,
+    JsonOption,
+    OnError,
+    OnErrorOption,
+    QuietOption,
+    human_bytes,
+    report_failures,
+    say,
+    table,
+)
+from cvretrieval.cli.method import (
+    ExifOption,
+    FeaturesOption,
+    MaxSizeOption,
+    PcaOption,
+    SeedOption,
+    UprightOption,
+    WordsOption,
+    differences,
+    make_retriever,
+)
+
+if TYPE_CHECKING:
+    from cvretrieval import ImageRetriever
+    from cvretrieval.retrieval.ingestion import IndexingReport
+
+PhotosArgument = Annotated[
+    list[Path], typer.Argument(help="Folders (searched with all their sub-folders) and files.", metavar="PHOTOS...")
+]
+
+
+def index(
+    photos: PhotosArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the index, e.g. photos.cvr.")],
+    features: FeaturesOption = None,
+    max_size: MaxSizeOption = None,
+    words: WordsOption = None,
+    pca: PcaOption = None,
+    exif: ExifOption = None,
+    upright: UprightOption = None,
+    seed: SeedOption = None,
+    on_error: OnErrorOption = OnError.skip,
+    jobs: JobsOption = -1,
+    quiet: QuietOption = False,
+) -> None:
+    """Index photos; run again to go on after an interruption or to bring the index up to date.
+
+    Images that are in the index unchanged are skipped. SIFT features, VLAD vectors and geometric verification.
+    """
+    from cvretrieval import ImageRetriever
+
+    method: dict[str, Any] = {
+        "features": features, "max_size": max_size, "words": words, "pca": pca, "exif": exif and exif.value,
+        "upright": upright, "seed": seed,
+    }  # fmt: skip
+    session: dict[str, Any] = {"on_error": on_error.value, "n_jobs": jobs, "verbose": not quiet}
+    if out.exists():
+        retriever = ImageRetriever.load(out, **session)
+        changed = differences(method, retriever)
+        if changed:
+            raise ValueError(f"{out} was built with other settings ({changed}); choose another --out for new ones.")
+        report = retriever.add(photos)
+    else:
+        if not out.parent.is_dir():
+            raise ValueError(f"The folder {out.parent} for the index does not exist.")
+        _refuse_empty(photos)
+        retriever = make_retriever(method, location=out, **session).fit(photos)
+        report = retriever.report_
+    _summary(retriever, report, out, quiet)
+
+
+def add(
+    index: IndexArgument,
+    photos: PhotosArgument,
+    on_error: OnErrorOption = OnError.skip,
+    jobs: JobsOption = -1,
+    quiet: QuietOption = False,
+) -> None:
+    """Add photos to an index; files that changed are replaced."""
+    from cvretrieval import ImageRetriever
+
+    retriever = ImageRetriever.load(index, on_error=on_error.value, n_jobs=jobs, verbose=not quiet)
+    _refuse_empty(photos)
+    _summary(retriever, retriever.add(photos), index, quiet)
+
+
+def remove(
+    index: IndexArgument,
+    names: Annotated[
+        list[str], typer.Argument(help="Ids of images, as `search` and `info` print them.", metavar="NAME...")
+    ],
+    quiet: QuietOption = False,
+) -> None:
+    """Remove photos from an index by name; the files themselves are not touched."""
+    from cvretrieval import ImageRetriever
+
+    retriever = ImageRetriever.load(index)
+    retriever.remove(names)
+    if not quiet:
+        say(f"removed {len(names)}, {len(retriever)} left; `cvretrieval compact {index}` gives their space back")
+
+
+def compact(index: IndexArgument, quiet: QuietOption = False) -> None:
+    """Rewrite an index without what was removed."""
+    from cvretrieval import ImageRetriever
+
+    retriever = ImageRetriever.load(index, verbose=not quiet)
+    before = retriever.info()["n_bytes"]
+    retriever.compact()
+    after = retriever.info()["n_bytes"]
+    if not quiet:
+        say(f"{human_bytes(before)} → {human_bytes(after)}")
+
+
+def info(
+    index: IndexArgument,
+    names: Annotated[bool, typer.Option("--names", help="List the ids of all images.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is in an index: counts, size, method, and the images that could not be read."""
+    from cvretrieval import ImageRetriever
+    from cvretrieval.retrieval.searching import method_of
+
+    retriever = ImageRetriever.load(index)
+    facts = retriever.info()
+    method = method_of(retriever)
+    failures = retriever.failures
+    if as_json:
+        facts = {**facts, "method": method, "failures": [{"path": path, "reason": why} for path, why in failures]}
+        if names:
+            facts["ids"] = retriever.ids
+        print(json.dumps(facts, indent=2, default=str))
+        return
+    rows = [(name, human_bytes(value) if name.startswith("n_bytes") else value) for name, value in facts.items()]
+    print(table([(name, value) for name, value in rows if not isinstance(value, dict)] + list(method.items())))
+    if failures:
+        print(f"\nunreadable ({len(failures)})")
+        print(table(failures))
+    if names:
+        print()
+        print("\n".join(retriever.ids))
+
+
+def _refuse_empty(photos: list[Path]) -> None:
+    """Say at once that there is nothing to index, before anything is created."""
+    from cvretrieval.retrieval.sources import expand_images
+
+    images, failures = expand_images(photos, None)
+    if not images and not failures:
+        raise ValueError(f"No images in {', '.join(map(str, photos))}.")
+
+
+def _summary(retriever: ImageRetriever, report: IndexingReport, path: Path, quiet: bool) -> None:
+    if not quiet:
+        rate = (report.n_added + report.n_replaced) / report.seconds if report.seconds else 0.0
+        say(
+            f"{path}: {report.n_added} added, {report.n_replaced} replaced, {report.n_unchanged} unchanged, "
+            f"{len(retriever)} in all; {report.seconds:.1f} s ({rate:.1f} images/s)"
+        )
+        if report.n_empty:
+            say(f"{report.n_empty} without any feature (blank or tiny): they are kept and never found")
+    report_failures(report.failures)

@@ -1,0 +1,69 @@
+"""Entry point of ``cvretrieval``: commands, exit status, error messages."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from cvretrieval._version import __version__
+from cvretrieval.cli import collection, doctor, evaluate, search, verify
+
+app = typer.Typer(
+    name="cvretrieval",
+    help="Find the photos that show the same thing as this one.",
+    epilog="Exit status: 0 done, 1 some inputs failed (they are named), 2 wrong use.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(collection.index)
+app.command()(search.search)
+app.command()(collection.add)
+app.command()(collection.remove)
+app.command()(collection.info)
+app.command()(collection.compact)
+app.command()(verify.verify)
+app.command()(evaluate.evaluate)
+app.command()(doctor.doctor)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"cvretrieval {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find the photos that show the same thing as this one."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; expected errors become one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names may hold bytes that are not text in any encoding; they must not stop a listing.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="surrogateescape" if stream is sys.stdout else "backslashreplace")
+    try:
+        app(arguments)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was committed is kept, run the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does; say nothing more to it, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError) as error:
+        if os.environ.get("CVRETRIEVAL_DEBUG"):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2) from None

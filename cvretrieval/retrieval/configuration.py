@@ -1,0 +1,45 @@
+"""What a store must remember to rebuild the retriever: plain JSON and arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cvretrieval._state import from_config, set_state, to_config
+from cvretrieval._validation import StoreError
+from cvretrieval.images import ImageReader
+from cvretrieval.retrieval.stages import Stages
+from cvretrieval.retrieval.store import Store
+
+#: Parameters of the retriever that are stored with the index; the others belong to the session.
+_STORED = ("metric", "n_verify", "max_train_images")
+
+
+def describe(retriever: Any, extractor: Any, encoder: Any) -> dict[str, Any]:
+    """Return the JSON that `Store.create` keeps."""
+    reader = getattr(extractor, "reader", None) or ImageReader()
+    return {
+        "extractor": to_config(extractor),
+        "encoder": to_config(encoder),
+        "verifier": None if retriever.verifier is None else to_config(retriever.verifier),
+        "image_policy": to_config(reader),
+        "codec": getattr(extractor, "descriptor_codec", None),
+        **{name: getattr(retriever, name) for name in _STORED},
+    }
+
+
+def restore(store: Store) -> tuple[dict[str, Any], Stages]:
+    """Return the retriever's parameters and its stages, learned if the store has a model."""
+    config = store.config
+    try:
+        extractor = from_config(config["extractor"])
+        encoder = from_config(config["encoder"])
+        verifier = None if config["verifier"] is None else from_config(config["verifier"])
+        parameters = {"extractor": extractor, "encoder": encoder, "verifier": verifier}
+        parameters.update({name: config[name] for name in _STORED})
+        model = store.read_model()
+        if model is not None:
+            # The encoder among the parameters stays unfitted, as scikit-learn has it.
+            encoder = set_state(from_config(config["encoder"]), *model)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{store.path}: the description of the stages cannot be used ({error}).") from error
+    return parameters, Stages(extractor, encoder)

@@ -1,0 +1,204 @@
+"""Adding images: extract in parallel, commit shard by shard, learn the encoder once, encode what is pending."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from cvretrieval._parallel import block_slices, map_blocks
+from cvretrieval._state import get_state
+from cvretrieval._validation import ImageReadError
+from cvretrieval.images import describe_source
+from cvretrieval.retrieval.sources import Source, plan
+from cvretrieval.retrieval.stages import Described, Stages
+from cvretrieval.retrieval.store import Store
+
+# Images described by one task of a worker, and committed at once: a crash costs the images of one commit.
+_BLOCK_IMAGES = 4
+_SHARD_IMAGES = 128
+
+
+@dataclass
+class IndexingReport:
+    """What an `add` did.
+
+    Attributes
+    ----------
+    n_added, n_replaced, n_unchanged, n_empty : int
+        New images, changed ones, skipped ones; and how many of the first two have no features.
+    failures : list of (str, str)
+        Path and reason of every image that could not be read.
+    seconds : float
+        Wall-clock time.
+    """
+
+    n_added: int = 0
+    n_replaced: int = 0
+    n_unchanged: int = 0
+    n_empty: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def add(
+    store: Store,
+    stages: Stages,
+    X: Any,
+    ids: Sequence[str] | None,
+    *,
+    on_error: str,
+    max_train_images: int,
+    random_state: Any,
+    n_jobs: int | None,
+    verbose: bool | int,
+) -> IndexingReport:
+    """Bring the images of `X` into the store; see `ImageRetriever.add`.
+
+    Features are committed before the encoder is learned, so a run that is cut off at any instant resumes without
+    extracting anything twice.
+    """
+    start = time.perf_counter()
+    work = plan(X, ids, store.records())
+    report = IndexingReport(n_unchanged=work.n_unchanged, failures=list(work.failures))
+    if report.failures and on_error == "raise":
+        raise ImageReadError(*report.failures[0])
+    is_learned = store.read_model() is not None
+    _extract(store, stages, work.sources, report, encode=is_learned, on_error=on_error, n_jobs=n_jobs, verbose=verbose)
+    if not is_learned:
+        is_learned = _learn(store, stages, max_train_images, random_state)
+    if is_learned:
+        _encode_pending(store, stages, n_jobs, verbose)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _extract(
+    store: Store,
+    stages: Stages,
+    sources: list[Source],
+    report: IndexingReport,
+    *,
+    encode: bool,
+    on_error: str,
+    n_jobs: int | None,
+    verbose: bool | int,
+) -> None:
+    """Describe images in parallel and commit them shard by shard; what is finished survives a later failure."""
+    blocks = block_slices(len(sources), _BLOCK_IMAGES)
+    results = map_blocks(
+        partial(_describe_block, stages.serial(), encode=encode),
+        ([source.image for source in sources[block]] for block in blocks),
+        n_jobs=n_jobs,
+        weights=[block.stop - block.start for block in blocks],
+        description="features",
+        verbose=verbose,
+    )
+    first = 0
+    shard: list[Described] = []
+    try:
+        for described in results:
+            shard += described
+            if len(shard) >= _SHARD_IMAGES or (on_error == "raise" and any(image.reason for image in described)):
+                ready, shard = shard, []
+                ready_sources = sources[first : first + len(ready)]
+                first += len(ready)
+                _commit(store, ready_sources, ready, report, on_error)
+    except BaseException:
+        # Interrupted between two commits: keep what is finished, then let the interruption go on.
+        _commit(store, sources[first : first + len(shard)], shard, report, "skip")
+        raise
+    _commit(store, sources[first : first + len(shard)], shard, report, on_error)
+
+
+def _describe_block(stages: Stages, images: list[Any], *, encode: bool) -> list[Described]:
+    return stages.describe(images, encode=encode)
+
+
+def _commit(
+    store: Store, sources: list[Source], described: list[Described], report: IndexingReport, on_error: str
+) -> None:
+    """Write one shard and commit its rows; then report, or raise for, the images that could not be read."""
+    if on_error == "raise":
+        readable = [i for i, image in enumerate(described) if not image.reason]
+    else:
+        readable = list(range(len(described)))
+    if readable:
+        rows = [_record(sources[i], described[i]) for i in readable]
+        images = [described[i] for i in readable if not described[i].reason]
+        store.write_shard(rows, _features(images), _vectors(images))
+    for i in readable:
+        source, image = sources[i], described[i]
+        if image.reason:
+            report.failures.append((source.path or describe_source(source.image), image.reason))
+        else:
+            report.n_replaced += source.known
+            report.n_added += not source.known
+            report.n_empty += image.features is not None and image.n_features == 0
+    for source, image in zip(sources, described, strict=True):
+        if image.reason and on_error == "raise":
+            raise ImageReadError(source.path or describe_source(source.image), image.reason)
+
+
+def _record(source: Source, image: Described) -> ImageRecord:
+    if image.reason:
+        return ImageRecord(source.id, source.path, source.size, source.mtime_ns, status="failed", reason=image.reason)
+    width, height = (0, 0) if image.features is None else image.features.image_size or (0, 0)
+    has_something = image.n_features > 0 or image.features is None
+    return ImageRecord(
+        source.id,
+        source.path,
+        source.size,
+        source.mtime_ns,
+        status="ok" if has_something else "empty",
+        width=int(width),
+        height=int(height),
+        n_features=image.n_features,
+    )
+
+
+def _features(images: list[Described]) -> LocalFeatures | None:
+    described = [image.features for image in images]
+    if not described or described[0] is None:
+        return None
+    return LocalFeatures.from_images([tuple(features) for features in described if features is not None])
+
+
+def _vectors(images: list[Described]) -> Any:
+    vectors = [image.vector for image in images]
+    return None if not vectors or vectors[0] is None else np.stack([v for v in vectors if v is not None])
+
+
+def _learn(store: Store, stages: Stages, max_train_images: int, random_state: Any) -> bool:
+    """Fit the encoder on a seeded draw of the committed images; False if there is nothing to learn from."""
+    records = [record for record in store.records() if record.status == "ok"]
+    if not records:
+        return False
+    if len(records) > max_train_images:
+        drawn = check_random_state(random_state).choice(len(records), max_train_images, replace=False)
+        records = [records[i] for i in np.sort(drawn)]
+    if stages.takes_images:
+        stages.encoder.fit([record.path for record in records])
+    else:
+        stages.encoder.fit(stages.decode(store.features([record.key for record in records])))
+    store.write_model(*get_state(stages.encoder))
+    return True
+
+
+def _encode_pending(store: Store, stages: Stages, n_jobs: int | None, verbose: bool | int) -> None:
+    """Encode the shards that were committed before the encoder was learned."""
+    pending = store.pending_shards()
+    serial = stages.serial()
+
+    def encode(shard: Any) -> Any:
+        return shard, serial.encode(store.shard_features(shard))
+
+    for shard, vectors in map_blocks(
+        encode, pending, n_jobs=n_jobs, description="encoding", unit="shard", verbose=verbose
+    ):
+        store.write_vectors(shard, vectors)

@@ -1,0 +1,242 @@
+"""Searching: describe the queries, ask the index, verify the best candidates, rank."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvretrieval._parallel import map_blocks
+from cvretrieval._validation import ImageReadError
+from cvretrieval.images import ImageRegion, check_images
+from cvretrieval.index import DenseIndex
+from cvretrieval.local_features import ImageFeatures
+from cvretrieval.retrieval.result import Hit, QueryResult, SearchResult
+from cvretrieval.retrieval.stages import Described, Stages, describe_query
+
+
+@dataclass(eq=False)
+class _Query:
+    """One query on its way through the stages."""
+
+    name: str
+    image: Any
+    box: tuple[float, float, float, float] | None
+    features: ImageFeatures | None
+    vector: NDArray[np.float32] | None
+    key: int | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    hits: tuple[Hit, ...] = ()
+
+
+def search(
+    retriever: Any,
+    X: Any,
+    k: int,
+    *,
+    ids: Sequence[str] | None,
+    boxes: Sequence[Any] | None,
+    within: Sequence[str] | None,
+) -> SearchResult:
+    """Rank the indexed images for each query; see `ImageRetriever.search`."""
+    if (X is None) == (ids is None):
+        raise ValueError("search takes either X (images) or ids (of indexed images).")
+    store, stages = retriever._store, retriever._stages
+    records = store.records()
+    failures: list[tuple[str, str]] = []
+    if ids is not None:
+        if boxes is not None:
+            raise ValueError("boxes are regions of the images in X; they cannot be combined with ids.")
+        queries = _indexed_queries(retriever, records, [ids] if isinstance(ids, str) else list(ids))
+    else:
+        queries, failures = _image_queries(retriever, stages, X, boxes)
+    by_key = {record.key: record for record in records}
+    allowed = None if within is None else _keys_of(records, within)
+    _rank(retriever, queries, k, by_key, allowed)
+    results = [
+        QueryResult(
+            query=query.name,
+            hits=query.hits,
+            seconds=sum(query.timings.values()),
+            timings=query.timings,
+            n_features=None if query.features is None else len(query.features.descriptors),
+            box=query.box,
+            image=query.image,
+        )
+        for query in queries
+    ]
+    info = {"path": str(retriever.path_), "n_images": len([r for r in records if r.status != "failed"])}
+    return SearchResult(results, method_of(retriever), info, failures)
+
+
+def method_of(retriever: Any) -> dict[str, str]:
+    """Describe the stages for reports, one printable line each."""
+    stages = {
+        "extractor": retriever._stages.extractor,
+        "encoder": retriever._stages.encoder,
+        "verifier": retriever.verifier,
+    }
+    method = {name: " ".join(repr(stage).split()) for name, stage in stages.items() if stage is not None}
+    method["metric"] = str(retriever.metric)
+    if retriever.verifier is not None:
+        method["n_verify"] = str(retriever.n_verify)
+    return method
+
+
+def build_index(retriever: Any) -> DenseIndex:
+    """Return the index over the vectors of the store, which stay memory-mapped."""
+    if retriever._index is None:
+        index = DenseIndex(metric=retriever.metric, n_jobs=retriever.n_jobs)
+        for keys, vectors in retriever._store.vector_segments():
+            index.add(keys, vectors)
+        retriever._index = index
+    return retriever._index
+
+
+def _image_queries(
+    retriever: Any, stages: Stages, X: Any, boxes: Sequence[Any] | None
+) -> tuple[list[_Query], list[tuple[str, str]]]:
+    images = [X] if isinstance(X, (str, os.PathLike)) else list(check_images(X, estimator=retriever))
+    if boxes is not None and len(boxes) != len(images):
+        raise ValueError(f"There are {len(images)} queries, but {len(boxes)} boxes.")
+    regions = [_region(image, None if boxes is None else boxes[i]) for i, image in enumerate(images)]
+    queries: list[_Query] = []
+    failures: list[tuple[str, str]] = []
+    # The features of a query take longer than its search, so each query is a task of its own.
+    described = map_blocks(
+        partial(_describe_query, stages.serial()),
+        regions,
+        n_jobs=retriever.n_jobs,
+        weights=[1] * len(regions),
+        description="queries",
+        unit="query",
+        verbose=retriever.verbose and len(regions) > 1,
+    )
+    for image, region, (described_image, seconds) in zip(images, regions, described, strict=True):
+        name = describe_query(image)
+        if described_image.reason:
+            if retriever.on_error == "raise":
+                raise ImageReadError(name, described_image.reason)
+            failures.append((name, described_image.reason))
+            continue
+        box = region.box if isinstance(region, ImageRegion) else None
+        source = region.source if isinstance(region, ImageRegion) else region
+        queries.append(
+            _Query(name, source, box, described_image.features, described_image.vector, None, {"features": seconds})
+        )
+    return queries, failures
+
+
+def _region(image: Any, box: Any) -> Any:
+    if box is None:
+        return image
+    if isinstance(image, ImageRegion):
+        raise ValueError("An ImageRegion has its own box; do not give another one in boxes.")
+    if len(box) != 4:
+        raise ValueError(f"A box is x1, y1, x2, y2. Got {box!r} instead.")
+    return ImageRegion(image, (float(box[0]), float(box[1]), float(box[2]), float(box[3])))
+
+
+def _describe_query(stages: Stages, image: Any) -> tuple[Described, float]:
+    start = time.perf_counter()
+    described = stages.describe([image], encode=True)[0]
+    return described, time.perf_counter() - start
+
+
+def _indexed_queries(retriever: Any, records: list[Any], ids: list[str]) -> list[_Query]:
+    keys = _keys_of(records, ids)
+    by_key = {record.key: record for record in records}
+    start = time.perf_counter()
+    index = build_index(retriever)
+    queries = []
+    for name, key in zip(ids, keys, strict=True):
+        record = by_key[key]
+        has_vector = record.status == "ok"
+        features = retriever._store.features([key])[0] if retriever._stages.extractor is not None else None
+        vector = index.reconstruct(np.array([key], dtype=np.int64))[0] if has_vector else None
+        queries.append(_Query(name, record.path, None, features, vector, key))
+    for query in queries:
+        query.timings["features"] = (time.perf_counter() - start) / max(1, len(queries))
+    return queries
+
+
+def _keys_of(records: list[Any], ids: Sequence[str]) -> list[int]:
+    by_id = {record.id: record.key for record in records if record.status != "failed"}
+    missing = [name for name in ids if name not in by_id]
+    if missing:
+        raise KeyError(f"Not in the index: {', '.join(map(repr, missing[:5]))}{', …' if len(missing) > 5 else ''}.")
+    return [by_id[name] for name in ids]
+
+
+def _rank(retriever: Any, queries: list[_Query], k: int, by_key: dict[int, Any], allowed: Sequence[int] | None) -> None:
+    searchable = [query for query in queries if query.vector is not None and np.any(query.vector)]
+    if not searchable or not by_key:
+        return
+    start = time.perf_counter()
+    index = build_index(retriever)
+    # One more than asked for: a query by id finds itself first.
+    depth = max(k, retriever.n_verify if retriever.verifier is not None else 0) + 1
+    vectors = np.stack([query.vector for query in searchable if query.vector is not None])
+    within = None if allowed is None else np.asarray(allowed, dtype=np.int64)
+    found_keys, found_scores = index.search(vectors, min(depth, max(1, len(index))), within=within)
+    seconds = (time.perf_counter() - start) / len(searchable)
+    for query, keys, scores in zip(searchable, found_keys, found_scores, strict=True):
+        query.timings["search"] = seconds
+        start = time.perf_counter()
+        found = [
+            (int(key), float(score))
+            for key, score in zip(keys, scores, strict=True)
+            if key >= 0 and key != query.key and int(key) in by_key
+        ]
+        query.hits = _verified(retriever, query, found, k, by_key)
+        if retriever.verifier is not None:
+            query.timings["verification"] = time.perf_counter() - start
+
+
+def _verified(
+    retriever: Any, query: _Query, found: list[tuple[int, float]], k: int, by_key: dict[int, Any]
+) -> tuple[Hit, ...]:
+    verified: dict[int, Any] = {}
+    if retriever.verifier is not None and query.features is not None and found:
+        candidates = [key for key, _ in found[: retriever.n_verify]]
+        features = retriever._store.features(candidates)
+        results = retriever.verifier.verify_candidates(query.features, features)
+        verified = dict(zip(candidates, results, strict=True))
+
+    def order(item: tuple[int, float]) -> tuple[bool, int, float, int]:
+        key, score = item
+        result = verified.get(key)
+        accepted = bool(result)
+        return not accepted, -result.n_inliers if accepted else 0, -score, key
+
+    hits = []
+    for rank, (key, score) in enumerate(sorted(found, key=order)[:k], start=1):
+        result = verified.get(key)
+        record = by_key[key]
+        matches = None
+        if result is not None and result.inliers.any():
+            matches = _inlier_coordinates(result, query.features, features[candidates.index(key)])
+        hits.append(
+            Hit(
+                rank=rank,
+                id=record.id,
+                path=record.path,
+                score=score,
+                n_inliers=None if result is None else int(result.n_inliers),
+                verified=bool(result),
+                transform=None if result is None else result.transform,
+                matches=matches,
+            )
+        )
+    return tuple(hits)
+
+
+def _inlier_coordinates(result: Any, query: Any, candidate: ImageFeatures) -> NDArray[np.float32]:
+    pairs = result.matches[result.inliers]
+    return np.hstack([query.keypoints[pairs[:, 0], :2], candidate.keypoints[pairs[:, 1], :2]])

@@ -1,0 +1,38 @@
+"""The one table of small instances that the contract suite runs on: a new estimator adds a line here."""
+
+from __future__ import annotations
+
+from sklearn.decomposition import PCA
+
+from cvretrieval import SIFT, VLAD, KMeansCodebook, PCAWhitening, PerDescriptor, PowerNormalizer
+
+#: images → LocalFeatures
+EXTRACTORS = {
+    "SIFT": SIFT(max_features=60),
+    "SIFT-root": SIFT(max_features=60, root=True),
+    "SIFT-upright": SIFT(max_features=60, upright=True),
+}
+
+#: LocalFeatures → LocalFeatures, by `transform`
+PER_DESCRIPTOR = {"PerDescriptor": PerDescriptor(PCA(6, random_state=0), random_state=0)}
+
+#: LocalFeatures → one word per descriptor, by `predict`
+CODEBOOKS = {
+    "KMeansCodebook": KMeansCodebook(n_words=5, random_state=0),
+    "KMeansCodebook-lloyd": KMeansCodebook(n_words=5, algorithm="lloyd", random_state=0),
+}
+
+#: LocalFeatures → (n_images, n_features), by `transform`
+ENCODERS = {
+    "VLAD": VLAD(n_words=5, random_state=0),
+    "VLAD-intra": VLAD(n_words=5, intra_norm=True, random_state=0),
+    "VLAD-residual": VLAD(n_words=5, residual_norm=True, power=0.2, random_state=0),
+    "VLAD-mass-plain": VLAD(n_words=5, mass_norm=True, power=None, norm=None, random_state=0),
+}
+
+#: plain 2-D transformers, which also run scikit-learn's own suite
+VECTOR_TRANSFORMERS = {
+    "PowerNormalizer": PowerNormalizer(),
+    "PCAWhitening": PCAWhitening(n_components=3),
+    "PCAWhitening-shrunk": PCAWhitening(n_components=3, power=0.25, shrinkage=0.1, norm=None),
+}
