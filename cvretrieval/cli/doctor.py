@@ -26,7 +26,7 @@ def doctor(
     as_json: JsonOption = False,
     compile_kernels: Annotated[bool, typer.Option("--kernels/--no-kernels", help="Compile and run a kernel.")] = True,
 ) -> None:
-    """Check the installation: versions, OpenCV variants, threads, optional parts. Exit status 1 if something is wrong."""
+    """Check the installation: versions, OpenCV variants, threads, optional parts; status 1 if anything is wrong."""
     facts, problems = examine(compile_kernels)
     if as_json:
         print(json.dumps({**facts, "problems": problems}, indent=2))

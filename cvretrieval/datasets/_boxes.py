@@ -47,10 +47,8 @@ def paint_book(rng: np.random.Generator, supplies: Supplies) -> PaintedObject:
     spine = blank((height, depth), mix(palette[2], palette[1], 0.3))
     write_text(spine, title, (80, depth * 0.2, height * 0.6, depth * 0.8), light, bold=0.02)
     write_text(spine, author, (height * 0.65, depth * 0.3, height - 80, depth * 0.7), light)
-    pages = _paint_pages((depth, height), rng)
-    return block_object(
-        "book", cover, spine.rotate(-90, expand=True), pages, _paint_pages((width, depth), rng, rows=True), depth
-    )
+    sides = (spine.rotate(-90, expand=True), _paint_pages((depth, height), rng))
+    return block_object("book", cover, sides, _paint_pages((width, depth), rng, rows=True), depth)
 
 
 def paint_package(rng: np.random.Generator, supplies: Supplies) -> PaintedObject:
@@ -67,7 +65,7 @@ def paint_package(rng: np.random.Generator, supplies: Supplies) -> PaintedObject
     draw.rectangle((0, 380, width, 560), fill=mix(main, palette[1], 0.15))
     badge = palette[1] if light == palette[5] else palette[5]
     draw.rounded_rectangle((150, 60, width - 150, 210), 70, fill=badge)
-    write_text(front, brand, (200, 82, width - 200, 188), palette[5] if badge == palette[1] else main, bold=0.03)
+    write_text(front, brand, (200, 82, width - 200, 188), palette[5] if badge == palette[1] else palette[1], bold=0.03)
     for row, word in enumerate(product.split()):
         write_text(
             front, word, (60, 250 + 165 * row, width - 60, 395 + 165 * row), light, bold=0.06, stretch=(0.7, 1.7)
@@ -80,28 +78,23 @@ def paint_package(rng: np.random.Generator, supplies: Supplies) -> PaintedObject
     write_text(front, note, (x - 92, y - 60, x + 92, y + 60), palette[1], bold=0.03, angle=float(rng.uniform(-15, 15)))
     draw.rounded_rectangle((40, height - 90, 240, height - 30), 16, fill=palette[5])
     write_text(front, f"{int(rng.integers(5, 40)) * 25} g", (60, height - 80, 220, height - 40), palette[1])
-    sides = [_paint_package_side((depth, height), palette, main, light, brand, product, rng) for _ in range(2)]
+    colors, names = (mix(main, palette[1], 0.22), light, palette[1]), (brand, product)
+    left, right = (_paint_package_side((depth, height), colors, names, rng) for _ in range(2))
     top = blank((width, depth), mix(main, palette[5], 0.2))
     write_text(top, f"{brand} {product.lower()}", (80, depth * 0.3, width - 80, depth * 0.7), light, bold=0.02)
-    return block_object("package", front, sides[0], sides[1], top, depth)
+    return block_object("package", front, (left, right), top, depth)
 
 
 def _paint_package_side(
-    size: tuple[int, int],
-    palette: tuple[Color, ...],
-    main: Color,
-    light: Color,
-    brand: str,
-    product: str,
-    rng: np.random.Generator,
+    size: tuple[int, int], colors: tuple[Color, Color, Color], names: tuple[str, str], rng: np.random.Generator
 ) -> Image.Image:
-    width, height = size
-    side = blank(size, mix(main, palette[1], 0.22))
+    (width, height), (ground, light, dark), (brand, product) = size, colors, names
+    side = blank(size, ground)
     draw = ImageDraw.Draw(side)
     write_text(side, brand, (20, 40, width - 20, 110), light, bold=0.02)
     write_text(side, product, (20, 120, width - 20, 170), light)
     table = (24, 210, width - 24, 620)
-    draw.rectangle(table, fill=(250, 250, 247), outline=palette[1], width=4)
+    draw.rectangle(table, fill=(250, 250, 247), outline=dark, width=4)
     step = (table[3] - table[1]) / 9
     for row, name in enumerate(_words.NUTRIENTS):
         y = table[1] + row * step

@@ -70,7 +70,7 @@ def blank(size: tuple[int, int], color: Color) -> Image.Image:
 def gradient(size: tuple[int, int], top: Color, bottom: Color) -> Image.Image:
     """Return a canvas that fades from top to bottom."""
     ramp = np.linspace(0.0, 1.0, size[1], dtype=np.float32)[:, None, None]
-    column = np.float32(top) * (1 - ramp) + np.float32(bottom) * ramp
+    column = np.array(top) * (1 - ramp) + np.array(bottom) * ramp
     return Image.fromarray(np.broadcast_to(np.rint(column), (size[1], size[0], 3)).astype(np.uint8))
 
 

@@ -173,8 +173,8 @@ def leaves(image: Image.Image, box: Box, palette: Sequence[Color], rng: np.rando
     """Fruits and leaves scattered over a ground."""
     with _clip(image, box) as (draw, width, height):
         draw.rectangle((0, 0, width, height), fill=mix(palette[0], palette[5], 0.5))
-        for _ in range(int(width * height / 9000)):
-            x, y, size = width * rng.uniform(), height * rng.uniform(), rng.uniform(28, 64)
+        for _ in range(int(width * height / 5200)):
+            x, y, size = width * rng.uniform(), height * rng.uniform(), rng.uniform(34, 84)
             angle, color = rng.uniform(0, 2 * np.pi), pick(rng, palette[1:5])
             if rng.uniform() < 0.35:
                 draw.ellipse((x - size / 2, y - size / 2, x + size / 2, y + size / 2), fill=color)
@@ -183,7 +183,7 @@ def leaves(image: Image.Image, box: Box, palette: Sequence[Color], rng: np.rando
                 draw.line([(x, y - size / 2), (x + size / 4, y - size)], fill=palette[1], width=5)
                 continue
             t = np.linspace(0, 2 * np.pi, 24)
-            px, py = size * np.cos(t), 0.38 * size * np.sin(t) * np.abs(np.cos(t / 2 + 0.6)) ** 0.3
+            px, py = size * np.cos(t), 0.36 * size * np.sin(t) * (1 - 0.25 * np.cos(t))
             c, s = np.cos(angle), np.sin(angle)
             draw.polygon(list(zip(x + c * px - s * py, y + s * px + c * py, strict=True)), fill=color)
             stem = [(x - c * size, y - s * size), (x + c * size * 0.8, y + s * size * 0.8)]

@@ -20,9 +20,9 @@ def load_photographs() -> tuple[Image.Image, ...]:
     from sklearn.datasets import load_sample_image
 
     china, flower = (Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg"))
-    crops = (china.crop((0, 30, 300, 420)), flower.crop((70, 20, 570, 407)), china.crop((300, 30, 640, 300)))
+    crops = [china.crop((0, 30, 300, 420)), flower.crop((70, 20, 570, 407)), china.crop((300, 30, 640, 300))]
     # SIFT does not survive mirroring, so a mirrored print is another object.
-    crops += tuple(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for crop in crops)
+    crops += [crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for crop in crops]
     scaled = []
     for crop in crops:
         ratio = 1000 / max(crop.size)

@@ -78,8 +78,8 @@ def paint_sign(rng: np.random.Generator, supplies: Supplies) -> PaintedObject:
         left = rng.uniform() < 0.5
         arrow = (60, y + 0.15 * row_height, 190, y + 0.85 * row_height)
         _draw_arrow(draw, arrow if left else _mirror(arrow, width), ink, int(rng.integers(8)))
-        start, stop = (230, width - 330) if left else (60, width - 500)
-        write_text(board, _words.PLACES[place], (start, y + 0.2 * row_height, stop, y + 0.8 * row_height), ink,
+        start, end = (230, width - 330) if left else (60, width - 500)
+        write_text(board, _words.PLACES[place], (start, y + 0.2 * row_height, end, y + 0.8 * row_height), ink,
                    bold=0.03, align="left", stretch=(0.75, 1.1))  # fmt: skip
         far = f"{rng.uniform(0.3, 9.5):.1f} km" if rng.uniform() < 0.6 else f"{int(rng.integers(2, 40))} min"
         stop = width - 60 if left else width - 230

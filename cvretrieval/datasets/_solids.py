@@ -72,3 +72,11 @@ def block_object(
             Face(arts[3], (-x, -y, z), down=(0.0, 0.0, -1.0)),
         ),
     )
+
+
+def reference_image(painted: PaintedObject) -> NDArray[np.uint8]:
+    """Return the front of an object at reference size, uint8 RGB, rounded corners on light grey."""
+    art = Image.fromarray(painted.front.art)
+    ground = Image.new("RGB", art.size, (228, 228, 226))
+    ground.paste(art, (0, 0), art)
+    return np.array(ground.reduce(ART_SCALE))

@@ -37,9 +37,7 @@ AUTHORS = _split(
     "Ida Falkner|Tomas Verrill|June Okonjo|R. M. Castell|Lena Brandt|Hugo Ferrant|Mina Sorel|E. J. Whitlow|"
     "Anselm Roy|Petra Lindqvist|Omar Tavares|Clara Nishi"
 )
-SMALL_PRINT = tuple(
-    (
-        "doors open at the main gate tickets from nine until late free entry for children under twelve bring your own "
-        "cup all profits go to the town orchestra programme may change see board next to the south stairs"
-    ).split(" ")
+SMALL_PRINT = _split(
+    "doors|open|at|the|main|gate|tickets|from|nine|until|late|free|entry|for|children|under|twelve|bring|your|own|"
+    "cup|all|profits|go|to|the|town|orchestra|programme|may|change|see|board|next|to|the|south|stairs"
 )

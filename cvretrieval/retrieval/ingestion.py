@@ -15,6 +15,8 @@ from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._state import get_state
 from cvretrieval._validation import ImageReadError
 from cvretrieval.images import describe_source
+from cvretrieval.local_features import LocalFeatures
+from cvretrieval.retrieval.manifest import ImageRecord
 from cvretrieval.retrieval.sources import Source, plan
 from cvretrieval.retrieval.stages import Described, Stages
 from cvretrieval.retrieval.store import Store

@@ -1,0 +1,112 @@
+"""VLAD: residual accumulation and the normalisations of one image."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cvretrieval._kernels._jit import njit
+
+
+@njit(fastmath=True)
+def aggregate_residuals(descriptors, words, centroids, vlad, counts):
+    """Add up residuals per word: v_k += Σ_{i: w_i = k} (x_i − c_k), and count the descriptors of each word.
+
+    Parameters
+    ----------
+    descriptors : float32 (n_descriptors, n_dims)
+    words : int32 (n_descriptors,)
+    centroids : float32 (n_words, n_dims)
+    vlad : float32 (n_words, n_dims)
+        # OUT, added to
+    counts : int64 (n_words,)
+        # OUT, added to
+
+    References
+    ----------
+    Jégou, Douze, Schmid and Pérez, "Aggregating local descriptors into a compact image representation", CVPR 2010,
+    equation 1.
+    """
+    n_descriptors, n_dims = descriptors.shape
+    for i in range(n_descriptors):
+        k = words[i]
+        counts[k] += 1
+        for d in range(n_dims):
+            vlad[k, d] += descriptors[i, d] - centroids[k, d]
+
+
+@njit(fastmath=True)
+def aggregate_unit_residuals(descriptors, words, centroids, vlad, counts):
+    """Add up residuals of unit length: v_k += Σ_{i: w_i = k} (x_i − c_k) / ‖x_i − c_k‖, zero residuals as zero.
+
+    Arguments as for `aggregate_residuals`.
+
+    References
+    ----------
+    Delhumeau, Gosselin, Jégou and Pérez, "Revisiting the VLAD image representation", ACM Multimedia 2013, section 3.
+    """
+    n_descriptors, n_dims = descriptors.shape
+    for i in range(n_descriptors):
+        k = words[i]
+        counts[k] += 1
+        square = np.float32(0.0)
+        for d in range(n_dims):
+            difference = descriptors[i, d] - centroids[k, d]
+            square += difference * difference
+        scale = np.float32(1.0 / max(np.sqrt(square), 1e-12))
+        for d in range(n_dims):
+            vlad[k, d] += (descriptors[i, d] - centroids[k, d]) * scale
+
+
+@njit(fastmath=True)
+def normalize_vlad(vlad, counts, mass_norm, power, intra_norm, l2_norm):
+    """Normalise in place, in this order: mass, signed power, per-word L2, global L2; norms are max(n, 1e-12).
+
+    mass: v_k / n_k; power: sign(z)|z|^power; per-word: v_k / ‖v_k‖; global: v / ‖v‖.
+
+    Parameters
+    ----------
+    vlad : float32 (n_words, n_dims)
+        # OUT
+    counts : int64 (n_words,)
+    mass_norm, intra_norm, l2_norm : bool
+    power : float64
+        1 leaves the values as they are.
+    """
+    n_words, n_dims = vlad.shape
+    total = 0.0
+    for k in range(n_words):
+        if counts[k] == 0:
+            continue
+        scale = np.float32(1.0 / counts[k]) if mass_norm else np.float32(1.0)
+        square = np.float32(0.0)
+        if power == 0.5:
+            for d in range(n_dims):
+                value = vlad[k, d] * scale
+                # |sign(z) sqrt|z||² = |z|
+                square += abs(value)
+                vlad[k, d] = np.copysign(np.sqrt(abs(value)), value)
+        elif power == 1.0:
+            for d in range(n_dims):
+                value = vlad[k, d] * scale
+                square += value * value
+                vlad[k, d] = value
+        else:
+            for d in range(n_dims):
+                value = vlad[k, d] * scale
+                value = np.copysign(np.float32(abs(value) ** power), value)
+                square += value * value
+                vlad[k, d] = value
+        if intra_norm:
+            norm = np.sqrt(square)
+            scale = np.float32(1.0 / max(norm, 1e-12))
+            for d in range(n_dims):
+                vlad[k, d] *= scale
+            total += 1.0 if norm > 1e-12 else np.float64(norm) * 1e12
+        else:
+            total += np.float64(square)
+    if l2_norm:
+        scale = np.float32(1.0 / max(np.sqrt(total), 1e-12))
+        for k in range(n_words):
+            if counts[k] > 0:
+                for d in range(n_dims):
+                    vlad[k, d] *= scale

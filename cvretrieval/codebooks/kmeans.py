@@ -1,0 +1,207 @@
+"""k-means codebooks on scikit-learn."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from cvretrieval._base import LocalFeaturesInputMixin
+from cvretrieval._parallel import single_threaded
+from cvretrieval._validation import check_choice, check_number
+from cvretrieval.codebooks.assignment import NearestWord
+from cvretrieval.local_features import LocalFeatures, check_local_features
+
+# Up to here Lloyd's algorithm on the default sample takes seconds; beyond, mini-batches cost 2 % of the objective.
+_LLOYD_WORDS = 512
+
+
+class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
+    """Visual words by k-means on a sample of the descriptors.
+
+    Parameters
+    ----------
+    n_words : int, default=64
+        Number of words. May exceed the number of distinct descriptors: the surplus words stay empty, with a warning.
+    algorithm : {"auto", "lloyd", "minibatch"}, default="auto"
+        "auto" takes Lloyd's for up to 512 words, mini-batches beyond.
+    max_samples : int or None, default=100000
+        At most so many descriptors are used, drawn without replacement; None takes all. Bounds time and memory.
+    max_iter : int, default=50
+        Iterations of Lloyd's algorithm, or passes over the sample by mini-batches.
+    tol : float, default=1e-4
+        Relative tolerance of the change of the centres, as in scikit-learn.
+    n_init : int, default=1
+        Starts by k-means++; the best is kept.
+    random_state : int, RandomState or None, default=None
+        Seed of the sample and the starts.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_words, n_dims)
+        The words, float32.
+    n_dims_ : int
+        Dimension of the descriptors.
+    inertia_ : float
+        Sum of the squared distances of the sample to their words.
+    n_iter_ : int
+        Iterations run.
+    n_samples_ : int
+        Size of the sample.
+    n_empty_words_ : int
+        Words that no descriptor of the sample is nearest to.
+    n_duplicate_words_ : int
+        Words equal to an earlier one; they are empty, too.
+
+    Notes
+    -----
+    Distances are Euclidean, ties go to the lowest word. The fit runs in one thread: partial sums of several threads
+    are added in varying order, and the same seed would give other words.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvretrieval import KMeansCodebook
+    >>> X = [np.array([[0.0, 0], [0, 1]]), np.array([[9.0, 9], [9, 8]])]
+    >>> codebook = KMeansCodebook(n_words=2, random_state=0).fit(X)
+    >>> words = codebook.predict(X)
+    >>> bool(words[0] == words[1] != words[2] == words[3])
+    True
+    """
+
+    def __init__(
+        self,
+        n_words: int = 64,
+        *,
+        algorithm: str = "auto",
+        max_samples: int | None = 100_000,
+        max_iter: int = 50,
+        tol: float = 1e-4,
+        n_init: int = 1,
+        random_state: Any = None,
+    ) -> None:
+        self.n_words = n_words
+        self.algorithm = algorithm
+        self.max_samples = max_samples
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_init = n_init
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> KMeansCodebook:
+        """Learn the words from the descriptors of `X` (LocalFeatures or a list of 2-D arrays).
+
+        Raises
+        ------
+        ValueError
+            If none of the images has a descriptor.
+        """
+        self._check_parameters()
+        X = check_local_features(X, estimator=self)
+        if X.n_descriptors == 0:
+            raise ValueError("KMeansCodebook cannot be fitted: none of the images has any descriptor.")
+        random_state = check_random_state(self.random_state)
+        rows = self._sample(X, random_state)
+        self.n_dims_ = X.n_dims
+        self.n_samples_ = len(rows)
+        distinct = np.unique(rows, axis=0) if len(rows) <= 2 * self.n_words else None
+        if distinct is not None and len(distinct) <= self.n_words:
+            self._take_all(distinct)
+        else:
+            self._learn(rows, random_state)
+        self._count_useless_words(rows)
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.int32]:
+        """Return the word of every descriptor of every image, int32 of shape (n_descriptors,)."""
+        check_is_fitted(self, "cluster_centers_")
+        X = check_local_features(X, n_dims=self.n_dims_, estimator=self, dtype=np.float32)
+        nearest = NearestWord(self.cluster_centers_)
+        with single_threaded():
+            words = [nearest.assign(image.descriptors) for image in X]
+        return np.concatenate(words) if words else np.empty(0, dtype=np.int32)
+
+    def _check_parameters(self) -> None:
+        check_number(self, "n_words", self.n_words, low=1, integer=True)
+        check_choice(self, "algorithm", self.algorithm, ("auto", "lloyd", "minibatch"))
+        check_number(self, "max_samples", self.max_samples, low=1, integer=True, optional=True)
+        check_number(self, "max_iter", self.max_iter, low=1, integer=True)
+        check_number(self, "tol", self.tol, low=0)
+        check_number(self, "n_init", self.n_init, low=1, integer=True)
+
+    def _sample(self, X: LocalFeatures, random_state: np.random.RandomState) -> NDArray[np.float32]:
+        if self.max_samples is None or X.n_descriptors <= self.max_samples:
+            return X.descriptors.astype(np.float32, copy=False)
+        drawn = random_state.choice(X.n_descriptors, self.max_samples, replace=False)
+        # In order of the rows: a memory-mapped source is then read from front to back.
+        return X.descriptors[np.sort(drawn)].astype(np.float32, copy=False)
+
+    def _take_all(self, distinct: NDArray[np.float32]) -> None:
+        """Make every distinct descriptor a word; surplus words repeat the first and so are never nearest."""
+        surplus = int(self.n_words) - len(distinct)
+        if surplus:
+            warnings.warn(
+                f"There are only {len(distinct)} distinct descriptors for n_words={self.n_words}: "
+                f"{surplus} words will stay empty.",
+                UserWarning,
+                stacklevel=3,
+            )
+        self.cluster_centers_ = np.concatenate([distinct, np.repeat(distinct[:1], surplus, axis=0)])
+        self.inertia_ = 0.0
+        self.n_iter_ = 0
+
+    def _learn(self, rows: NDArray[np.float32], random_state: np.random.RandomState) -> None:
+        options: dict[str, Any] = {
+            "n_clusters": int(self.n_words), "max_iter": int(self.max_iter), "tol": self.tol,
+            "n_init": int(self.n_init), "random_state": random_state,
+        }  # fmt: skip
+        minibatch = self.algorithm == "minibatch" or (self.algorithm == "auto" and self.n_words > _LLOYD_WORDS)
+        if minibatch:
+            # Reassignment of rare words returns fewer distinct ones on small data (scikit-learn#23141).
+            model: Any = MiniBatchKMeans(**options, batch_size=max(1024, 4 * int(self.n_words)), reassignment_ratio=0)
+        else:
+            model = KMeans(**options, algorithm="lloyd")
+        with single_threaded(), warnings.catch_warnings():
+            # Fewer distinct words than asked for are counted and reported as attributes.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(rows)
+        self.cluster_centers_ = np.ascontiguousarray(model.cluster_centers_, dtype=np.float32)
+        self.inertia_ = float(model.inertia_)
+        self.n_iter_ = int(model.n_iter_)
+
+    def _count_useless_words(self, rows: NDArray[np.float32]) -> None:
+        with single_threaded():
+            words = NearestWord(self.cluster_centers_).assign(rows)
+        self.n_empty_words_ = int(self.n_words - np.count_nonzero(np.bincount(words, minlength=self.n_words)))
+        self.n_duplicate_words_ = int(self.n_words - len(np.unique(self.cluster_centers_, axis=0)))
+
+
+def resolve_codebook(codebook: Any, owner: Any) -> Any:
+    """Check that a given codebook is a fitted clusterer with ``cluster_centers_``, and return it as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no clusterer with centres, or not fitted.
+    """
+    name = type(owner).__name__
+    centers = getattr(codebook, "cluster_centers_", None)
+    if centers is None:
+        if not hasattr(codebook, "fit"):
+            raise TypeError(
+                f"The 'codebook' parameter of {name} must be a fitted clusterer with cluster_centers_, such as "
+                f"KMeansCodebook or sklearn.cluster.KMeans. Got {type(codebook).__name__} instead."
+            )
+        raise ValueError(
+            f"The codebook given to {name} is not fitted: call {type(codebook).__name__}.fit first, or give n_words."
+        )
+    if np.ndim(centers) != 2:
+        raise ValueError(f"The cluster_centers_ of the codebook given to {name} must be 2-D.")
+    return codebook
