@@ -16,6 +16,9 @@ Transform = NDArray[np.float64]
 #: Pictures are composed this many times larger and then averaged down: the pixels of a sensor are areas.
 SUPERSAMPLING = 2
 
+#: Radians between the optical axis and the wall's normal: further on, the horizon would come into the picture.
+_GREATEST_TILT = np.deg2rad(52)
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -62,9 +65,11 @@ def place_camera(painted: PaintedObject, size: tuple[int, int], difficulty: floa
     yaw = np.deg2rad(12 + 48 * difficulty) * rng.uniform(-1, 1)
     pitch = np.deg2rad(8 + 40 * difficulty) * rng.uniform(-0.6, 1)
     roll = np.deg2rad(6 + 64 * difficulty**2) * rng.uniform(-1, 1)
+    while np.cos(yaw) * np.cos(pitch) < np.cos(_GREATEST_TILT):
+        yaw, pitch = 0.95 * yaw, 0.95 * pitch
     rotation = _rotate(2, roll) @ _rotate(0, pitch) @ _rotate(1, yaw)
     width, height = size
-    focal = max(size) * rng.uniform(0.95, 1.5)
+    focal = max(size) * rng.uniform(1.1, 1.6)
     intrinsic = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
     corners = _corners(painted)
     share = rng.uniform(0.95 - 0.5 * difficulty, 0.95 - 0.1 * difficulty)
@@ -83,12 +88,12 @@ def place_camera(painted: PaintedObject, size: tuple[int, int], difficulty: floa
     return Camera(_move(intrinsic, rotation, np.array([*shift, distance])), rotation, size)
 
 
-def paste_face(canvas: NDArray[np.uint8], camera: Camera, face: Face, shade: float) -> NDArray[np.float32]:
-    """Paint a face into a supersampled canvas (OUT) and return its coverage.
+def paste_face(canvas: NDArray[np.uint8], camera: Camera, face: Face, shade: float) -> None:
+    """Paint a face, as the camera sees it, into a supersampled canvas.
 
     Parameters
     ----------
-    canvas : ndarray of shape (height * SUPERSAMPLING, width * SUPERSAMPLING, 3)
+    canvas : ndarray of shape (height * SUPERSAMPLING, width * SUPERSAMPLING, 3)  # OUT
     shade : float
         Factor on the colours.
     """
@@ -100,22 +105,25 @@ def paste_face(canvas: NDArray[np.uint8], camera: Camera, face: Face, shade: flo
     magnification = np.sqrt(_area(corners) / (art.shape[0] * art.shape[1]))
     if magnification < 0.9:
         sigma = 0.45 * np.sqrt(1 / magnification**2 - 1)
-        art = cv2.GaussianBlur(art, (0, 0), sigma)
+        art = cv2.GaussianBlur(art, (5, 5), sigma)
     low = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, canvas.shape[1::-1])
     high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 3, 0, canvas.shape[1::-1])
-    coverage = np.zeros(canvas.shape[:2], dtype=np.float32)
     if (high <= low).any():
-        return coverage
+        return
     window = (slice(low[1], high[1]), slice(low[0], high[0]))
     local = np.array([[1, 0, -low[0]], [0, 1, -low[1]], [0, 0, 1.0]]) @ transform
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
-    colors = cv2.warpPerspective(art[:, :, :3], local, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    alpha = cv2.warpPerspective(art[:, :, 3], local, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    weight = alpha.astype(np.float32)[:, :, None] / 255.0
-    blended = canvas[window] * (1 - weight) + np.minimum(colors * np.float32(shade), 255) * weight
-    canvas[window] = (blended + 0.5).astype(np.uint8)
-    coverage[window] = weight[:, :, 0]
-    return coverage
+    warped = cv2.warpPerspective(art, local, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    colors = cv2.convertScaleAbs(cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB), alpha=shade)
+    alpha = cv2.extractChannel(warped, 3)
+    below = canvas[window].copy()
+    edge = (alpha > 0) & (alpha < 255)
+    weight = alpha[edge][:, None].astype(np.float32) / np.float32(255)
+    # Outside of the art everything is 0, so colours at its edge come multiplied by their coverage.
+    blended = np.rint(below[edge] * (1 - weight) + colors[edge]).clip(0, 255)
+    below = cv2.copyTo(colors, cv2.compare(alpha, 255, cv2.CMP_EQ), below)
+    below[edge] = blended.astype(np.uint8)
+    canvas[window] = below
 
 
 def develop(canvas: NDArray[np.uint8], difficulty: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -138,9 +146,9 @@ def develop(canvas: NDArray[np.uint8], difficulty: float, rng: np.random.Generat
     balance = np.exp(rng.uniform(-0.14, 0.14) * (0.3 + difficulty) * np.array([1, 0.15, -1]))
     bias = rng.uniform(-0.02, 0.06) * (0.3 + difficulty)
     image = np.clip(image * (gain * balance).astype(np.float32) + np.float32(bias), 0, 1)
-    image **= np.float32(np.exp(rng.uniform(-0.35, 0.35) * difficulty))
+    image = cv2.pow(image, float(np.exp(rng.uniform(-0.35, 0.35) * difficulty)))
     sigma = rng.uniform(0.002, 0.006 + 0.022 * difficulty)
-    image += rng.standard_normal(image.shape, dtype=np.float32) * (np.float32(sigma) * (0.6 + 0.8 * image))
+    image += _sensor_noise((height, width), rng) * (np.float32(sigma) * (np.float32(0.6) + np.float32(0.8) * image))
     pixels = np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
     return _compress(pixels, int(rng.integers(round(88 - 40 * difficulty), 95)))
 
@@ -202,6 +210,16 @@ def _uneven_light(shape: tuple[int, int], difficulty: float, rng: np.random.Gene
         cx, cy, spread = rng.uniform(-0.7, 0.7), rng.uniform(-0.7, 0.7), rng.uniform(0.15, 0.4)
         light += np.float32(rng.uniform(0.15, 0.6)) * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * spread**2))
     return light.astype(np.float32)
+
+
+def _sensor_noise(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Unit noise, fine in brightness and coarse in colour, as demosaicing leaves it."""
+    import cv2
+
+    brightness = rng.standard_normal(shape, dtype=np.float32)
+    color = rng.standard_normal((shape[0] // 2 + 1, shape[1] // 2 + 1, 3), dtype=np.float32)
+    color = cv2.resize(color, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.float32(0.8) * (brightness[:, :, None] + color)
 
 
 def _compress(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

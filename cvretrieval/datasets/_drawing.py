@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -74,9 +75,14 @@ def gradient(size: tuple[int, int], top: Color, bottom: Color) -> Image.Image:
     return Image.fromarray(np.broadcast_to(np.rint(column), (size[1], size[0], 3)).astype(np.uint8))
 
 
-@lru_cache(maxsize=64)
 def load_font(size: int) -> Any:
     """Return the font that Pillow ships, so that no font of the machine is needed."""
+    return _load_font(size, threading.get_ident())
+
+
+@lru_cache(maxsize=256)
+def _load_font(size: int, thread: int) -> Any:
+    # One font object per thread: FreeType's are not made to be shared.
     return ImageFont.load_default(size)
 
 
@@ -132,17 +138,23 @@ def write_paragraph(
 ) -> None:
     """Fill a box with lines of small words."""
     draw = ImageDraw.Draw(image)
-    font = load_font(max(8, round(line_height * 0.72)))
+    size = max(8, round(line_height * 0.72))
     y = box[1]
     while y + line_height <= box[3]:
-        words, line = [], ""
-        for _ in range(40):
-            words.append(str(pick(rng, _words.SMALL_PRINT)))
-            if draw.textlength(" ".join(words), font=font) > box[2] - box[0]:
+        words, room = [], box[2] - box[0]
+        while True:
+            word = str(pick(rng, _words.SMALL_PRINT))
+            room -= _word_width(word + " ", size)
+            if room < 0:
                 break
-            line = " ".join(words)
-        draw.text((box[0], y), line.capitalize(), fill=color, font=font)
+            words.append(word)
+        draw.text((box[0], y), " ".join(words).capitalize(), fill=color, font=load_font(size))
         y += line_height
+
+
+@lru_cache(maxsize=4096)
+def _word_width(word: str, size: int) -> float:
+    return float(load_font(size).getlength(word))
 
 
 def write_barcode(draw: ImageDraw.ImageDraw, box: Box, rng: np.random.Generator, color: Color = (20, 20, 20)) -> None:

@@ -82,14 +82,14 @@ def paint_sign(rng: np.random.Generator, supplies: Supplies) -> PaintedObject:
         write_text(board, _words.PLACES[place], (start, y + 0.2 * row_height, end, y + 0.8 * row_height), ink,
                    bold=0.03, align="left", stretch=(0.75, 1.1))  # fmt: skip
         far = f"{rng.uniform(0.3, 9.5):.1f} km" if rng.uniform() < 0.6 else f"{int(rng.integers(2, 40))} min"
-        stop = width - 60 if left else width - 230
-        write_text(board, far, (stop - 220, y + 0.27 * row_height, stop, y + 0.73 * row_height), ink, align="right")
+        end = width - 60 if left else width - 230
+        write_text(board, far, (end - 220, y + 0.27 * row_height, end, y + 0.73 * row_height), ink, align="right")
         if row:
             draw.line((50, y, width - 50, y), fill=mix(ground, ink, 0.45), width=4)
-    for x in (44, width - 44):
-        for y in (44, height - 44):
-            draw.ellipse((x - 13, y - 13, x + 13, y + 13), fill=(150, 150, 150), outline=(70, 70, 70), width=3)
-            draw.line((x - 8, y - 6, x + 8, y + 6), fill=(70, 70, 70), width=3)
+    for screw in ((44, 44), (44, height - 44), (width - 44, 44), (width - 44, height - 44)):
+        rim = (screw[0] - 13, screw[1] - 13, screw[0] + 13, screw[1] + 13)
+        draw.ellipse(rim, fill=(150, 150, 150), outline=(70, 70, 70), width=3)
+        draw.line((screw[0] - 8, screw[1] - 6, screw[0] + 8, screw[1] + 6), fill=(70, 70, 70), width=3)
     for _ in range(int(rng.integers(30, 60))):
         x, y, r = width * rng.uniform(), height * rng.uniform(), rng.uniform(2, 9)
         rust = mix(ground, pick(rng, ((110, 62, 30), (200, 190, 175))), rng.uniform(0.3, 0.9))

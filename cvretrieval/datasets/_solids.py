@@ -19,7 +19,7 @@ class Face:
     Attributes
     ----------
     art : ndarray of shape (height * ART_SCALE, width * ART_SCALE, 4)
-        uint8 RGBA.
+        uint8 RGBA; black where it is transparent.
     corner : tuple of 3 floats
         Where the top-left corner of the art is; x right, y down, z away from the camera, origin in the middle of the
         front.

@@ -14,6 +14,17 @@ from cvretrieval.datasets._solids import PaintedObject
 #: Side of the painted part of a wall, in pixels of its own.
 _WALL = 1200
 
+_WALL_COLORS: tuple[Color, ...] = (
+    (214, 205, 190),
+    (176, 182, 186),
+    (232, 228, 220),
+    (142, 150, 140),
+    (196, 170, 140),
+    (120, 128, 142),
+    (226, 212, 214),
+    (92, 84, 80),
+)
+
 
 def paint_surroundings(
     painted: PaintedObject, camera: Camera, difficulty: float, rng: np.random.Generator
@@ -42,17 +53,23 @@ def paint_surroundings(
 def put_in_the_way(canvas: NDArray[np.uint8], difficulty: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return the canvas with up to three things between the camera and the object, out of focus."""
     image = Image.fromarray(canvas)
+    size = (image.width // SUPERSAMPLING, image.height // SUPERSAMPLING)
     for _ in range(int(rng.binomial(3, 0.15 + 0.45 * difficulty))):
-        layer = Image.new("RGBA", image.size, (0, 0, 0, 0))
-        pick(rng, (_twig, _thumb, _pole, _note))(layer, rng)
-        layer = layer.filter(ImageFilter.GaussianBlur(float(rng.uniform(1.5, 5))))
-        image.paste(layer, (0, 0), layer)
+        layer = Image.new("RGBA", size, (0, 0, 0, 0))
+        pick(rng, (_twig, _twig, _pole, _note))(layer, rng)
+        blur = float(rng.uniform(0.8, 2.2))
+        painted = layer.getbbox() or (0, 0, 1, 1)
+        margin = round(3 * blur)
+        window = (painted[0] - margin, painted[1] - margin, painted[2] + margin, painted[3] + margin)
+        layer = layer.crop(window).filter(ImageFilter.GaussianBlur(blur))
+        # Nothing finer than the blur is left, so the supersampled canvas gains nothing from more pixels.
+        layer = layer.resize((layer.width * SUPERSAMPLING, layer.height * SUPERSAMPLING), Image.Resampling.BILINEAR)
+        image.paste(layer, (window[0] * SUPERSAMPLING, window[1] * SUPERSAMPLING), layer)
     return np.array(image)
 
 
 def _paint_wall(rng: np.random.Generator) -> Image.Image:
-    base = pick(rng, ((214, 205, 190), (176, 182, 186), (232, 228, 220), (142, 150, 140), (196, 170, 140), (120, 128, 142),
-                      (226, 212, 214), (92, 84, 80)))  # fmt: skip
+    base = pick(rng, _WALL_COLORS)
     kind = int(rng.integers(4))
     wall = Image.new("RGB", (_WALL, _WALL), base)
     draw = ImageDraw.Draw(wall)
@@ -69,12 +86,13 @@ def _roughen(wall: Image.Image, strength: float, rng: np.random.Generator) -> Im
     """Add stains and grain: noise of several grain sizes."""
     import cv2
 
-    noise = np.zeros((_WALL, _WALL), dtype=np.float32)
-    for cells, weight in ((4, 1.6), (16, 0.8), (75, 0.5), (300, 0.5), (_WALL, 0.35)):
-        grid = rng.standard_normal((cells, cells), dtype=np.float32)
-        noise += weight * cv2.resize(grid, (_WALL, _WALL), interpolation=cv2.INTER_CUBIC)
-    rough = np.asarray(wall, dtype=np.float32) + (strength * noise)[:, :, None]
-    return Image.fromarray(np.clip(rough, 0, 255).astype(np.uint8))
+    half = _WALL // 2
+    noise = np.zeros((half, half), dtype=np.float32)
+    for cells, weight in ((4, 1.6), (16, 0.8), (75, 0.5), (half // 2, 0.5), (half, 0.45)):
+        grid = rng.standard_normal((cells, cells), dtype=np.float32) * np.float32(strength * weight)
+        noise += cv2.resize(grid, (half, half), interpolation=cv2.INTER_CUBIC if cells < 75 else cv2.INTER_LINEAR)
+    rough = cv2.resize(noise.astype(np.int16), (_WALL, _WALL), interpolation=cv2.INTER_LINEAR)
+    return Image.fromarray(cv2.add(np.asarray(wall), cv2.merge([rough] * 3), dtype=cv2.CV_8U))
 
 
 def _lay_bricks(draw: ImageDraw.ImageDraw, color: Color, rng: np.random.Generator) -> None:
@@ -119,14 +137,16 @@ def _lay_tiles(draw: ImageDraw.ImageDraw, color: Color, rng: np.random.Generator
 
 
 def _scatter_clutter(wall: Image.Image, count: int, rng: np.random.Generator) -> None:
+    import cv2
+
     for _ in range(count):
         item = pick(rng, (_leaflet, _leaflet, _sticker, _pencil, _cup, _ticket))(rng)
         angle = rng.uniform(-180, 180) if rng.uniform() < 0.3 else rng.uniform(-14, 14)
-        item = item.rotate(angle, expand=True, resample=Image.Resampling.BICUBIC)
+        item = item.rotate(angle, expand=True, resample=Image.Resampling.BILINEAR)
         x, y = (int(rng.integers(-item.width // 2, _WALL - item.width // 2)) for _ in range(2))
-        shadow = Image.new("L", item.size, 0)
-        shadow.paste(90, (0, 0), item.getchannel("A"))
-        wall.paste((20, 18, 16), (x + 6, y + 8), shadow.filter(ImageFilter.GaussianBlur(5)))
+        alpha = np.pad(np.asarray(item.getchannel("A")) // 3, 12)
+        shadow = Image.fromarray(cv2.blur(cv2.blur(alpha, (9, 9)), (9, 9)))
+        wall.paste((20, 18, 16), (x - 6, y - 4), shadow)
         wall.paste(item, (x, y), item)
 
 
@@ -220,7 +240,8 @@ def _cast_shadow(
     cv2.fillConvexPoly(mask, np.rint(hull).astype(np.int32), 1.0)
     mask = cv2.GaussianBlur(mask, (0, 0), 2.5 + reach / 18)
     mask = cv2.resize(mask, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    return (canvas * (1 - np.float32(rng.uniform(0.35, 0.6)) * mask[:, :, None])).astype(np.uint8)
+    light = np.rint(255 * (1 - np.float32(rng.uniform(0.35, 0.6)) * mask)).astype(np.uint8)
+    return cv2.multiply(canvas, cv2.merge([light] * 3), scale=1 / 255)
 
 
 def _twig(layer: Image.Image, rng: np.random.Generator) -> None:
@@ -232,29 +253,14 @@ def _twig(layer: Image.Image, rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(7, 12))):
         step = width * 0.035
         nx, ny = x + step * np.cos(heading), y + step * np.sin(heading)
-        draw.line((x, y, nx, ny), fill=(70, 54, 38, 255), width=9)
+        draw.line((x, y, nx, ny), fill=(70, 54, 38, 255), width=5)
         for side in (-1, 1):
             t = np.linspace(0, 2 * np.pi, 20)
             size, turn = width * rng.uniform(0.025, 0.042), heading + side * rng.uniform(0.6, 1.2)
             px, py = size * (1 + np.cos(t)), 0.42 * size * np.sin(t)
-            leaf = zip(
-                nx + np.cos(turn) * px - np.sin(turn) * py, ny + np.sin(turn) * px + np.cos(turn) * py, strict=True
-            )
-            draw.polygon(list(leaf), fill=(*mix(green, (200, 220, 140), rng.uniform(0, 0.3)), 255))
+            leaf = np.stack([px, py], axis=1) @ [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]] + (nx, ny)
+            draw.polygon(leaf.ravel().tolist(), fill=(*mix(green, (200, 220, 140), rng.uniform(0, 0.3)), 255))
         x, y, heading = nx, ny, heading + rng.uniform(-0.25, 0.25)
-
-
-def _thumb(layer: Image.Image, rng: np.random.Generator) -> None:
-    draw = ImageDraw.Draw(layer)
-    width, height = layer.size
-    skin = pick(rng, ((224, 172, 140), (196, 136, 104), (140, 92, 66), (92, 60, 44)))
-    x, tip, radius = width * rng.uniform(0.15, 0.85), height * rng.uniform(0.72, 0.85), width * 0.055
-    for shrink, share in ((0.0, 0.25), (0.12, 0.1), (0.25, 0.0)):
-        r = radius * (1 - shrink)
-        shape = (x - r, tip + shrink * radius, x + r, height + 3 * radius)
-        draw.rounded_rectangle(shape, r, fill=(*mix(skin, (60, 30, 20), share), 255))
-    nail = (x - 0.55 * radius, tip + 0.35 * radius, x + 0.55 * radius, tip + 1.7 * radius)
-    draw.rounded_rectangle(nail, 0.5 * radius, fill=(*mix(skin, (255, 225, 215), 0.55), 255))
 
 
 def _pole(layer: Image.Image, rng: np.random.Generator) -> None:
@@ -277,6 +283,6 @@ def _note(layer: Image.Image, rng: np.random.Generator) -> None:
     size = int(width * rng.uniform(0.09, 0.14))
     paper = pick(rng, ((255, 236, 110), (255, 170, 190), (150, 226, 236), (196, 240, 140)))
     item = Image.new("RGBA", (size, size), (*paper, 255))
-    write_paragraph(item, (10, 14, size - 8, size - 6), (60, 60, 70), rng, line_height=26)
+    write_paragraph(item, (5, 7, size - 4, size - 3), (60, 60, 70), rng, line_height=13)
     item = item.rotate(float(rng.uniform(-25, 25)), expand=True, resample=Image.Resampling.BICUBIC)
     layer.paste(item, (int(width * rng.uniform(0.15, 0.75)), int(height * rng.uniform(0.15, 0.7))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cvretrieval._parallel import map_blocks
 from cvretrieval._validation import check_number
 
 #: Quality of the files that `Scenes.write` writes; the pictures were compressed harder already.
@@ -33,8 +35,8 @@ class Scenes:
     views : ndarray of shape (n_images,)
         int64: number of the view within its scene, from 0.
     homographies : ndarray of shape (n_images, 3, 3)
-        float64: maps homogeneous pixels x, y of the reference to those of the photograph, ``x_image ~ H @ x_reference``;
-        the centre of the top-left pixel is (0, 0), the last element is 1.
+        float64: maps homogeneous pixels x, y of the reference to those of the photograph,
+        ``x_image ~ H @ x_reference``; the centre of the top-left pixel is (0, 0), the last element is 1.
     kinds : list of n_scenes str
         ``"poster"``, ``"package"``, …
     """
@@ -107,6 +109,8 @@ def make_scenes(
     image_size: tuple[int, int] = (640, 480),
     difficulty: float = 0.5,
     random_state: Any = None,
+    n_jobs: int | None = None,
+    verbose: bool = False,
 ) -> Scenes:
     """Paint objects and photograph each of them several times.
 
@@ -126,6 +130,10 @@ def make_scenes(
     random_state : int, RandomState instance or None, default=None
         A fixed seed gives the same pixels on the same machine with the same library versions, with any number of
         threads. More scenes or more views keep those of a smaller set.
+    n_jobs : int or None, default=None
+        Threads; -1 for all processors.
+    verbose : bool, default=False
+        Show a progress bar.
 
     Returns
     -------
@@ -146,7 +154,7 @@ def make_scenes(
 
     from cvretrieval.datasets._drawing import Supplies
     from cvretrieval.datasets._objects import paint_object
-    from cvretrieval.datasets._solids import reference_image
+    from cvretrieval.datasets._solids import PaintedObject, reference_image
     from cvretrieval.datasets._views import photograph
 
     check_number("make_scenes", "n_scenes", n_scenes, low=1, integer=True)
@@ -156,24 +164,41 @@ def make_scenes(
         raise ValueError(f"The 'image_size' parameter of make_scenes must be width and height. Got {image_size!r}.")
     for side in image_size:
         check_number("make_scenes", "image_size", side, low=64, integer=True)
+    size = (int(image_size[0]), int(image_size[1]))
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-    painter = np.random.default_rng([seed, 0])
-    supplies = Supplies(painter)
-    references, images, homographies, kinds = [], [], [], []
-    for scene in range(n_scenes):
-        painted = paint_object(scene, painter, supplies)
-        references.append(reference_image(painted))
-        kinds.append(painted.kind)
-        for view in range(n_views):
-            rng = np.random.default_rng([seed, 1, scene, view])
-            image, homography = photograph(painted, (int(image_size[0]), int(image_size[1])), float(difficulty), rng)
-            images.append(image)
-            homographies.append(homography)
+
+    def paint() -> Iterator[tuple[int, PaintedObject]]:
+        # Painted one after the other, because supplies are shared, and just before use, because art is large.
+        rng = np.random.default_rng([seed, 0])
+        supplies = Supplies(rng)
+        for scene in range(n_scenes):
+            yield scene, paint_object(scene, rng, supplies)
+
+    def photograph_all(block: tuple[int, PaintedObject]) -> tuple[str, NDArray[np.uint8], list[Any]]:
+        scene, painted = block
+        rngs = [np.random.default_rng([seed, 1, scene, view]) for view in range(n_views)]
+        return (
+            painted.kind,
+            reference_image(painted),
+            [photograph(painted, size, float(difficulty), rng) for rng in rngs],
+        )
+
+    done = map_blocks(
+        photograph_all,
+        paint(),
+        n_jobs=n_jobs,
+        weights=[n_views] * n_scenes,
+        description="scenes",
+        unit="view",
+        verbose=verbose,
+    )
+    kinds, references, photographs = zip(*done, strict=True)
+    views = [view for group in photographs for view in group]
     return Scenes(
-        references,
-        images,
-        np.repeat(np.arange(n_scenes), n_views),
-        np.tile(np.arange(n_views), n_scenes),
-        np.array(homographies),
-        kinds,
+        references=list(references),
+        images=[image for image, _ in views],
+        labels=np.repeat(np.arange(n_scenes), n_views),
+        views=np.tile(np.arange(n_views), n_scenes),
+        homographies=np.array([homography for _, homography in views]),
+        kinds=list(kinds),
     )
