@@ -1,1 +1,6 @@
-"""postprocessing"""
+"""Post-processing of image vectors: plain 2-D scikit-learn transformers."""
+
+from cvretrieval.postprocessing.power_norm import PowerNormalizer
+from cvretrieval.postprocessing.whitening import PCAWhitening
+
+__all__ = ["PCAWhitening", "PowerNormalizer"]

@@ -1,0 +1,85 @@
+"""Signed power and L2 normalisation of vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from cvretrieval._validation import check_choice, check_number
+
+#: Smallest norm that is divided by; below it a row counts as zero and stays so.
+SMALLEST_NORM = 1e-12
+
+
+class PowerNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Signed power normalisation, then L2 (Perronnin et al. 2010).
+
+    Parameters
+    ----------
+    power : float, default=0.5
+        Every component z becomes sign(z)|z|^power; 0.5 is the signed square root, 1 leaves the values.
+    norm : {"l2", None}, default="l2"
+        L2-normalise each row afterwards; rows of zeros stay zero.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Length of the vectors seen at fit.
+
+    Notes
+    -----
+    Nothing is learned. float32 stays float32.
+
+    References
+    ----------
+    .. [1] F. Perronnin, J. Sánchez and T. Mensink, "Improving the Fisher kernel for large-scale image
+       classification", ECCV 2010, section 3.2.
+
+    Examples
+    --------
+    >>> from cvretrieval import PowerNormalizer
+    >>> PowerNormalizer(norm=None).fit_transform([[4.0, -9.0, 0.0]])
+    array([[ 2., -3.,  0.]])
+    """
+
+    def __init__(self, power: float = 0.5, *, norm: str | None = "l2") -> None:
+        self.power = power
+        self.norm = norm
+
+    def fit(self, X: Any, y: Any = None) -> PowerNormalizer:
+        """Check parameters and input; nothing is learned."""
+        self._check_parameters()
+        validate_data(self, X, dtype=[np.float64, np.float32])
+        return self
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Normalise vectors, (n_images, n_features)."""
+        check_is_fitted(self)
+        self._check_parameters()
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        powered = np.sqrt(np.abs(X)) if self.power == 0.5 else np.abs(X) ** X.dtype.type(self.power)
+        powered = np.copysign(powered, X)
+        return l2_normalize(powered) if self.norm == "l2" else powered
+
+    def _check_parameters(self) -> None:
+        check_number(self, "power", self.power, low=0, low_open=True)
+        check_choice(self, "norm", self.norm, ("l2", None))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "n_features_in_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def l2_normalize(X: NDArray[Any]) -> NDArray[Any]:
+    """Divide each row by its L2 norm, in place; rows of (almost) zeros stay as they are."""
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    X /= np.where(norms > SMALLEST_NORM, norms, 1).astype(X.dtype, copy=False)
+    return X
