@@ -26,11 +26,31 @@ def best_words(products, half_norms, best, words):
     for i in range(n_descriptors):
         best[i] = products[0, i] - half_norms[0]
         words[i] = 0
-    for k in range(1, n_words):
-        half_norm = half_norms[k]
-        word = np.int32(k)
+    # Four words at a time: the running best is loaded and stored once for all of them.
+    first = 1
+    while first + 4 <= n_words:
+        h0, h1, h2, h3 = half_norms[first], half_norms[first + 1], half_norms[first + 2], half_norms[first + 3]
+        k0, k1, k2, k3 = np.int32(first), np.int32(first + 1), np.int32(first + 2), np.int32(first + 3)
         for i in range(n_descriptors):
-            value = products[k, i] - half_norm
-            better = value > best[i]
-            best[i] = value if better else best[i]
-            words[i] = word if better else words[i]
+            top = best[i]
+            word = words[i]
+            value = products[first, i] - h0
+            word = k0 if value > top else word
+            top = value if value > top else top
+            value = products[first + 1, i] - h1
+            word = k1 if value > top else word
+            top = value if value > top else top
+            value = products[first + 2, i] - h2
+            word = k2 if value > top else word
+            top = value if value > top else top
+            value = products[first + 3, i] - h3
+            word = k3 if value > top else word
+            top = value if value > top else top
+            best[i] = top
+            words[i] = word
+        first += 4
+    for k in range(first, n_words):
+        for i in range(n_descriptors):
+            value = products[k, i] - half_norms[k]
+            words[i] = np.int32(k) if value > best[i] else words[i]
+            best[i] = value if value > best[i] else best[i]

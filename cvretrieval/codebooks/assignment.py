@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 
 from cvretrieval._kernels.assignment import best_words
 
-# Descriptors per matrix product: 64 words x 512 products are 128 kB, which stay in the second-level cache.
-_BLOCK = 512
+#: Descriptors per matrix product: the descriptors (128 kB for 128 dimensions) and their products with 64 words
+#: (64 kB) stay in the second-level cache until they are used.
+BLOCK = 256
 
 
 class NearestWord:
@@ -33,17 +35,21 @@ class NearestWord:
         self._half_norms = (0.5 * np.einsum("ij,ij->i", self.centers, self.centers, dtype=np.float64)).astype(
             np.float32
         )
-        self._products = np.empty((len(self.centers), _BLOCK), dtype=np.float32)
-        self._best = np.empty(_BLOCK, dtype=np.float32)
+        self._products = np.empty((len(self.centers), BLOCK), dtype=np.float32)
+        self._best = np.empty(BLOCK, dtype=np.float32)
+        self._words = np.empty(BLOCK, dtype=np.int32)
+
+    def blocks(self, descriptors: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
+        """Yield the descriptors of one image block by block with their words; the words are overwritten by the next."""
+        n_descriptors = len(descriptors)
+        for start in range(0, n_descriptors, BLOCK):
+            block = descriptors[start : start + BLOCK]
+            words = self._words[: len(block)]
+            products = np.matmul(self.centers, block.T, out=self._products if len(block) == BLOCK else None)
+            best_words(products, self._half_norms, self._best, words)
+            yield block, words
 
     def assign(self, descriptors: NDArray[np.float32]) -> NDArray[np.int32]:
         """Return the words of the descriptors of one image, int32 of shape (n_descriptors,)."""
-        words = np.empty(len(descriptors), dtype=np.int32)
-        for start in range(0, len(descriptors), _BLOCK):
-            block = descriptors[start : start + _BLOCK]
-            if len(block) == _BLOCK:
-                products = np.matmul(self.centers, block.T, out=self._products)
-            else:
-                products = self.centers @ block.T
-            best_words(products, self._half_norms, self._best[: len(block)], words[start : start + _BLOCK])
-        return words
+        parts = [words.copy() for _, words in self.blocks(descriptors)]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)

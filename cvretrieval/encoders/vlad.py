@@ -167,7 +167,8 @@ class VLAD(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             if not len(descriptors):
                 continue
             counts[:] = 0
-            aggregate(descriptors, nearest.assign(descriptors), centers, vectors[i], counts)
+            for rows, words in nearest.blocks(descriptors):
+                aggregate(rows, words, centers, vectors[i], counts)
             normalize_vlad(vectors[i], counts, self.mass_norm, power, self.intra_norm, self.norm == "l2")
 
     def _check_parameters(self) -> None:
