@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._base import LocalFeaturesInputMixin
-from cvretrieval._validation import check_number, dimension_mismatch
+from cvretrieval._parallel import single_threaded
+from cvretrieval._validation import check_number, describe_array, dimension_mismatch
 from cvretrieval.local_features import LocalFeatures, check_local_features
 
 
@@ -35,7 +37,9 @@ class PerDescriptor(LocalFeaturesInputMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Descriptors are passed as float32 and come back as float32. Images without features keep having none.
+    Descriptors are passed as float32, image by image, and come back as float32: a matrix product over the rows of many
+    images rounds differently from one over few, and batches must not change a bit. Images without features keep having
+    none.
 
     Examples
     --------
@@ -74,8 +78,19 @@ class PerDescriptor(LocalFeaturesInputMixin, TransformerMixin, BaseEstimator):
             return X.with_descriptors(np.empty((0, self._n_dims_out()), dtype=np.float32))
         if X.n_dims != self.n_dims_:
             raise dimension_mismatch("PerDescriptor", X.n_dims, self.n_dims_)
-        transformed = self.estimator_.transform(X.descriptors.astype(np.float32, copy=False))
-        return X.with_descriptors(np.asarray(transformed, dtype=np.float32))
+        with single_threaded():
+            parts = [self._transform_rows(image.descriptors) for image in X if len(image.descriptors)]
+        return X.with_descriptors(np.concatenate(parts))
+
+    def _transform_rows(self, descriptors: NDArray[Any]) -> NDArray[np.float32]:
+        transformed = np.asarray(self.estimator_.transform(descriptors.astype(np.float32, copy=False)))
+        if transformed.ndim != 2 or len(transformed) != len(descriptors):
+            raise ValueError(
+                f"The 'estimator' parameter of PerDescriptor must turn each row into one row. "
+                f"{type(self.estimator_).__name__} turned {len(descriptors)} rows into "
+                f"{describe_array(transformed)}."
+            )
+        return transformed.astype(np.float32, copy=False)
 
     def _n_dims_out(self) -> int:
-        return int(self.estimator_.transform(np.zeros((1, self.n_dims_), dtype=np.float32)).shape[1])
+        return self._transform_rows(np.zeros((1, self.n_dims_), dtype=np.float32)).shape[1]

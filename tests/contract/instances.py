@@ -30,9 +30,9 @@ ENCODERS = {
     "VLAD-mass-plain": VLAD(n_words=5, mass_norm=True, power=None, norm=None, random_state=0),
 }
 
-#: plain 2-D transformers, which also run scikit-learn's own suite
+#: plain 2-D transformers, which also run scikit-learn's own suite, some of it on two features
 VECTOR_TRANSFORMERS = {
     "PowerNormalizer": PowerNormalizer(),
-    "PCAWhitening": PCAWhitening(n_components=3),
-    "PCAWhitening-shrunk": PCAWhitening(n_components=3, power=0.25, shrinkage=0.1, norm=None),
+    "PCAWhitening": PCAWhitening(n_components=2),
+    "PCAWhitening-shrunk": PCAWhitening(n_components=2, power=0.25, shrinkage=0.1, norm=None),
 }

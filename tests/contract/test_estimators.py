@@ -6,7 +6,6 @@ import inspect
 
 import numpy as np
 import pytest
-from cvretrieval._state import from_config, get_state, set_state, to_config
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -16,6 +15,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cvretrieval import LocalFeatures
+from cvretrieval._state import from_config, get_state, set_state, to_config
 from tests.contract.instances import CODEBOOKS, ENCODERS, EXTRACTORS, PER_DESCRIPTOR, VECTOR_TRANSFORMERS
 
 RAGGED = {**PER_DESCRIPTOR, **CODEBOOKS, **ENCODERS}
