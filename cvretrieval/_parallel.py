@@ -20,14 +20,29 @@ Result = TypeVar("Result")
 _limit_lock = threading.Lock()
 _limit_depth = 0
 _limit_restore: list[Callable[[], None]] = []
+_pools: tuple[int, Any] | None = None
+
+
+def _thread_pools() -> list[Any]:
+    """Return threadpoolctl's controllers of the loaded libraries.
+
+    Looking through the loaded libraries takes milliseconds, several times what a query's encoding takes, so it is
+    repeated only after imports, which are what loads libraries.
+    """
+    global _pools  # noqa: PLW0603
+    n_modules = len(sys.modules)
+    if _pools is None or _pools[0] != n_modules:
+        from threadpoolctl import ThreadpoolController
+
+        _pools = (len(sys.modules), ThreadpoolController())
+    controllers: list[Any] = _pools[1].lib_controllers
+    return controllers
 
 
 def _limit_threads() -> list[Callable[[], None]]:
     """Limit BLAS, OpenMP and (if loaded) OpenCV to one thread; return what undoes it."""
-    from threadpoolctl import ThreadpoolController
-
     restore: list[Callable[[], None]] = []
-    for library in ThreadpoolController().lib_controllers:
+    for library in _thread_pools():
         # threadpoolctl lets only the thread that limited a pool first change it again. Here the last thread out
         # restores, whichever it is, so the check is passed by where there is one.
         set_threads = getattr(library, "_real_set_num_threads", library.set_num_threads)

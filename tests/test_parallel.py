@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 
-from cvretrieval._parallel import block_slices, map_blocks, progress_bar, single_threaded
+from cvretrieval._parallel import _thread_pools, block_slices, map_blocks, progress_bar, single_threaded
 
 
 def blas_threads():
@@ -45,6 +46,13 @@ def test_limits_are_restored_after_an_error(two_threads, n_jobs):
     with pytest.raises(KeyError):
         list(map_blocks(fail, range(3), n_jobs=n_jobs))
     assert cv2.getNumThreads() == 2 and max(blas_threads()) == 2
+
+
+def test_thread_pools_are_looked_up_again_only_after_an_import(monkeypatch):
+    first = _thread_pools()
+    assert _thread_pools() is first
+    monkeypatch.setitem(sys.modules, "imported_just_now", sys)
+    assert _thread_pools() is not first
 
 
 def test_overlapping_uses_restore_once_the_last_one_is_out(two_threads):
