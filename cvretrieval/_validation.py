@@ -42,6 +42,14 @@ def dimension_mismatch(name: str, n_dims_seen: int, n_dims_fitted: int) -> Value
     return ValueError(f"X has {n_dims_seen}-d descriptors, but {name} was fitted with {n_dims_fitted}-d descriptors.")
 
 
+def non_finite_descriptors(owner: Any, image: int) -> ValueError:
+    """Descriptors that are not numbers, or too large to be squared in float32."""
+    return ValueError(
+        f"{_owner(owner)} got descriptors of image {image} that are NaN, infinite or too large for float32. "
+        "Leave such rows out, or rescale them."
+    )
+
+
 def refuse_single_matrix(name: str, array: np.ndarray) -> NoReturn:
     """A bare 2-D array where one entry per image is expected."""
     raise ValueError(

@@ -7,7 +7,9 @@ import numpy as np
 from cvretrieval._kernels._jit import njit
 
 
-@njit(fastmath=True)
+# No fast-math: reassociation could turn the sum of residuals into Σ x − n·c_k, which rounds a zero residual to
+# something else, and the power and per-word norms would blow that up to a full-size block.
+@njit
 def aggregate_residuals(descriptors, words, centroids, vlad, counts):
     """Add up residuals per word: v_k += Σ_{i: w_i = k} (x_i − c_k), and count the descriptors of each word.
 
@@ -61,7 +63,8 @@ def aggregate_unit_residuals(descriptors, words, centroids, vlad, counts):
 def normalize_vlad(vlad, counts, mass_norm, power, intra_norm, l2_norm):
     """Normalise in place, in this order: mass, signed power, per-word L2, global L2; norms are max(n, 1e-12).
 
-    mass: v_k / n_k; power: sign(z)|z|^power; per-word: v_k / ‖v_k‖; global: v / ‖v‖.
+    mass: v_k / n_k; power: sign(z)|z|^power; per-word: v_k / ‖v_k‖; global: v / ‖v‖. Returns Σ z² after the power,
+    which is finite if and only if the sums of residuals were (and no square overflows float32).
 
     Parameters
     ----------
@@ -73,6 +76,7 @@ def normalize_vlad(vlad, counts, mass_norm, power, intra_norm, l2_norm):
         1 leaves the values as they are.
     """
     n_words, n_dims = vlad.shape
+    size = 0.0
     total = 0.0
     for k in range(n_words):
         if counts[k] == 0:
@@ -96,12 +100,13 @@ def normalize_vlad(vlad, counts, mass_norm, power, intra_norm, l2_norm):
                 value = np.copysign(np.float32(abs(value) ** power), value)
                 square += value * value
                 vlad[k, d] = value
+        size += np.float64(square)
         if intra_norm:
             norm = np.sqrt(square)
             scale = np.float32(1.0 / max(norm, 1e-12))
             for d in range(n_dims):
                 vlad[k, d] *= scale
-            total += 1.0 if norm > 1e-12 else np.float64(norm) * 1e12
+            total += 1.0 if norm > 1e-12 else (np.float64(norm) * 1e12) ** 2
         else:
             total += np.float64(square)
     if l2_norm:
@@ -110,3 +115,4 @@ def normalize_vlad(vlad, counts, mass_norm, power, intra_norm, l2_norm):
             if counts[k] > 0:
                 for d in range(n_dims):
                     vlad[k, d] *= scale
+    return size

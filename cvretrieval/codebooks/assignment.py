@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from cvretrieval._kernels.assignment import best_words
 
-#: Descriptors per matrix product: the descriptors (128 kB for 128 dimensions) and their products with 64 words
-#: (64 kB) stay in the second-level cache until they are used.
-BLOCK = 256
+#: Descriptors per matrix product: with 128 dimensions (256 kB) and their products with 64 words (128 kB) they stay in
+#: the second-level cache until their residuals are added.
+BLOCK = 512
+
+#: Words per matrix product; larger codebooks are multiplied chunk by chunk, so that the products stay in cache.
+WORD_CHUNK = 128
 
 
 class NearestWord:
@@ -35,21 +38,29 @@ class NearestWord:
         self._half_norms = (0.5 * np.einsum("ij,ij->i", self.centers, self.centers, dtype=np.float64)).astype(
             np.float32
         )
-        self._products = np.empty((len(self.centers), BLOCK), dtype=np.float32)
+        self._products = np.empty((min(len(self.centers), WORD_CHUNK), BLOCK), dtype=np.float32)
         self._best = np.empty(BLOCK, dtype=np.float32)
         self._words = np.empty(BLOCK, dtype=np.int32)
 
     def blocks(self, descriptors: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
         """Yield the descriptors of one image block by block with their words; the words are overwritten by the next."""
-        n_descriptors = len(descriptors)
-        for start in range(0, n_descriptors, BLOCK):
+        for start in range(0, len(descriptors), BLOCK):
             block = descriptors[start : start + BLOCK]
             words = self._words[: len(block)]
-            products = np.matmul(self.centers, block.T, out=self._products if len(block) == BLOCK else None)
-            best_words(products, self._half_norms, self._best, words)
+            for first in range(0, len(self.centers), WORD_CHUNK):
+                chunk = self.centers[first : first + WORD_CHUNK]
+                products = self._products[: len(chunk)]
+                np.matmul(chunk, block.T, out=products[:, : len(block)])
+                best_words(products, self._half_norms[first : first + WORD_CHUNK], first, self._best, words)
             yield block, words
 
-    def assign(self, descriptors: NDArray[np.float32]) -> NDArray[np.int32]:
-        """Return the words of the descriptors of one image, int32 of shape (n_descriptors,)."""
-        parts = [words.copy() for _, words in self.blocks(descriptors)]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+    def assign(self, descriptors: NDArray[np.float32], assigned: NDArray[np.int32]) -> bool:
+        """Write the words of the descriptors of one image; return whether all of them are finite and so have one."""
+        start = 0
+        finite = True
+        for block, words in self.blocks(descriptors):
+            stop = start + len(block)
+            assigned[start:stop] = words
+            finite &= bool(np.isfinite(self._best[: len(block)]).all())
+            start = stop
+        return finite

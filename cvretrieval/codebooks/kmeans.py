@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._parallel import single_threaded
-from cvretrieval._validation import check_choice, check_number
+from cvretrieval._validation import check_choice, check_number, non_finite_descriptors
 from cvretrieval.codebooks.assignment import NearestWord
 from cvretrieval.local_features import LocalFeatures, check_local_features
 
@@ -101,7 +101,7 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If none of the images has a descriptor.
+            If none of the images has a descriptor, or one of the sample is NaN or infinite.
         """
         self._check_parameters()
         X = check_local_features(X, estimator=self)
@@ -109,6 +109,8 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
             raise ValueError("KMeansCodebook cannot be fitted: none of the images has any descriptor.")
         random_state = check_random_state(self.random_state)
         rows = self._sample(X, random_state)
+        if not np.isfinite(rows).all():
+            raise non_finite_descriptors(self, _first_non_finite_image(X))
         self.n_dims_ = X.n_dims
         self.n_samples_ = len(rows)
         distinct = np.unique(rows, axis=0) if len(rows) <= 2 * self.n_words else None
@@ -120,13 +122,23 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any) -> NDArray[np.int32]:
-        """Return the word of every descriptor of every image, int32 of shape (n_descriptors,)."""
+        """Return the word of every descriptor of every image, int32 of shape (n_descriptors,).
+
+        Raises
+        ------
+        ValueError
+            If the descriptors have another dimension than at fit, or are NaN or infinite; the message names the image.
+        """
         check_is_fitted(self, "cluster_centers_")
         X = check_local_features(X, n_dims=self.n_dims_, estimator=self, dtype=np.float32)
         nearest = NearestWord(self.cluster_centers_)
+        words = np.empty(X.n_descriptors, dtype=np.int32)
         with single_threaded():
-            words = [nearest.assign(image.descriptors) for image in X]
-        return np.concatenate(words) if words else np.empty(0, dtype=np.int32)
+            for i in range(len(X)):
+                rows = slice(X.offsets[i], X.offsets[i + 1])
+                if not nearest.assign(X.descriptors[rows], words[rows]):
+                    raise non_finite_descriptors(self, i)
+        return words
 
     def _check_parameters(self) -> None:
         check_number(self, "n_words", self.n_words, low=1, integer=True)
@@ -177,10 +189,15 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         self.n_iter_ = int(model.n_iter_)
 
     def _count_useless_words(self, rows: NDArray[np.float32]) -> None:
+        words = np.empty(len(rows), dtype=np.int32)
         with single_threaded():
-            words = NearestWord(self.cluster_centers_).assign(rows)
+            NearestWord(self.cluster_centers_).assign(rows, words)
         self.n_empty_words_ = int(self.n_words - np.count_nonzero(np.bincount(words, minlength=self.n_words)))
         self.n_duplicate_words_ = int(self.n_words - len(np.unique(self.cluster_centers_, axis=0)))
+
+
+def _first_non_finite_image(X: LocalFeatures) -> int:
+    return next(i for i, image in enumerate(X) if not np.isfinite(image.descriptors).all())
 
 
 def resolve_codebook(codebook: Any, owner: Any) -> Any:
