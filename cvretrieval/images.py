@@ -139,11 +139,12 @@ class ImageReader(BaseEstimator):
         if isinstance(source, ImageRegion):
             source, box = source
         name = describe_source(source)
+        _check_box(box)
         with as_read_error(name), open_image(source) as image:
             self._check_size(name, image)
             orientation = orientation_of(image) if self.exif == "apply" else 1
             width, height = image.size if orientation < 5 else image.size[::-1]
-            region = _check_box(name, box, width, height)
+            region = _clip_box(name, box, width, height)
             target = self._target_size(region[2] - region[0], region[3] - region[1])
             if image.format == "JPEG":
                 # The decoder reduces by powers of two for a fraction of the cost, and hands out luma as it is stored.
@@ -217,17 +218,21 @@ def check_images(X: Any, *, estimator: Any) -> Sequence[Any]:
     raise TypeError(f"{name} expects a sequence of images (paths, arrays, …). Got {type(X).__name__} instead.")
 
 
-def _check_box(name: str, box: Box | None, width: int, height: int) -> tuple[int, int, int, int]:
+def _check_box(box: Box | None) -> None:
+    if box is None:
+        return
+    if len(box) != 4 or not all(np.isfinite(value) for value in box):
+        raise ValueError(f"box must be four finite numbers x1, y1, x2, y2. Got {box!r} instead.")
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise ValueError(f"box must have x1 < x2 and y1 < y2 (left, top, right, bottom). Got {box!r} instead.")
+
+
+def _clip_box(name: str, box: Box | None, width: int, height: int) -> tuple[int, int, int, int]:
     """Return the pixel rectangle of a region, clipped to the image."""
     if box is None:
         return 0, 0, width, height
-    if len(box) != 4 or not all(np.isfinite(value) for value in box):
-        raise ValueError(f"box must be four finite numbers x1, y1, x2, y2. Got {box!r} instead.")
-    x1, y1, x2, y2 = box
-    if x1 >= x2 or y1 >= y2:
-        raise ValueError(f"box must have x1 < x2 and y1 < y2 (left, top, right, bottom). Got {box!r} instead.")
-    left, top = max(0, int(np.floor(x1))), max(0, int(np.floor(y1)))
-    right, bottom = min(width, int(np.ceil(x2))), min(height, int(np.ceil(y2)))
+    left, top = max(0, int(np.floor(box[0]))), max(0, int(np.floor(box[1])))
+    right, bottom = min(width, int(np.ceil(box[2]))), min(height, int(np.ceil(box[3])))
     if left >= right or top >= bottom:
-        raise ValueError(f"box {box!r} lies outside of {name}, which has {width} x {height} pixels.")
+        raise ImageReadError(name, f"has {width} x {height} pixels; the box {tuple(box)} lies outside of them")
     return left, top, right, bottom

@@ -1,21 +1,29 @@
-"""Compaction: live rows into new shards, one commit, then the old shards go."""
+"""Compaction: live rows into new shards, a few old shards at a time; those go after the commit.
+
+A compaction that is cut off keeps what it has done, and needs the space of one new shard at a time.
+"""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cvretrieval._parallel import progress_bar
 from cvretrieval.local_features import LocalFeatures
-from cvretrieval.retrieval.manifest import ImageRecord, Manifest, ShardRecord
-from cvretrieval.retrieval.shards import write_shard
+from cvretrieval.retrieval.manifest import Manifest
+from cvretrieval.retrieval.records import ImageRecord, ShardRecord
+from cvretrieval.retrieval.shards import shard_folder, write_shard
 
 if TYPE_CHECKING:
     from cvretrieval.retrieval.store import Store
 
 # Bounds the memory of a compaction, and of a reader's page faults when it opens one shard.
-_SHARD_BYTES = 256_000_000
+SHARD_BYTES = 256_000_000
 
 
 def compact(store: Store, manifest: Manifest, *, verbose: bool | int) -> None:
@@ -24,56 +32,78 @@ def compact(store: Store, manifest: Manifest, *, verbose: bool | int) -> None:
     for record in store.records():
         if record.shard is not None:
             live.setdefault(record.shard, []).append(record)
-    old = {shard.shard: shard for shard in store._shard_records.values()}
-    places: list[tuple[int, int, int]] = []
-    new: list[ShardRecord] = []
-    number = manifest.next_shard()
-    with progress_bar(total=sum(map(len, live.values())), description="compacting", verbose=verbose) as bar:
-        for encoded in (True, False):
-            numbers = [n for n, shard in sorted(old.items()) if shard.encoded == encoded and n in live]
-            for batch in _batches(store, numbers, live):
-                features, vectors = _gather(store, batch)
-                write_shard(store.path / "shards", number, features, vectors)
-                n_descriptors = 0 if features is None else features.n_descriptors
-                new.append(ShardRecord(number, len(batch), n_descriptors, encoded))
-                places += [(number, row, record.key) for row, record in enumerate(batch)]
-                number += 1
-                bar.update(len(batch))
-    with manifest.transaction():
-        for shard in new:
-            manifest.add_shard(shard)
-        manifest.move_images(places)
-        manifest.remove_shards(old)
+    shards = store.shard_records()
+    batches = _batches(shards, live)
+    dead = [shard.shard for shard in shards if shard.shard not in live]
+    if dead:
+        with manifest.transaction():
+            manifest.remove_shards(dead)
+        _delete(store, dead)
+    total = sum(len(live[shard.shard]) for batch in batches for shard in batch)
+    with progress_bar(total=total, description="compacting", verbose=verbose) as bar:
+        for batch in batches:
+            records = [record for shard in batch for record in sorted(live[shard.shard], key=_row)]
+            features, vectors = _gather(store, batch, records)
+            new = write_shard(store.path / "shards", manifest.next_shard(), len(records), features, vectors)
+            moved = [replace(record, shard=new.shard, row=row) for row, record in enumerate(records)]
+            old = [shard.shard for shard in batch]
+            with manifest.transaction():
+                manifest.add_shard(new)
+                manifest.move_images(moved)
+                manifest.remove_shards(old)
+            _delete(store, old)
+            bar.update(len(records))
 
 
-def _batches(store: Store, numbers: list[int], live: dict[int, list[ImageRecord]]) -> Any:
-    """Yield lists of live records, each list about as large as a shard may be."""
-    batch: list[ImageRecord] = []
-    n_bytes = 0
-    for number in numbers:
-        shard = store._open_shard(number)
-        per_descriptor = (
-            0 if shard.features is None else shard.features.descriptors.dtype.itemsize * shard.features.n_dims
-        )
-        per_image = 0 if shard.vectors is None else shard.vectors.dtype.itemsize * shard.vectors.shape[1]
-        for record in sorted(live[number], key=lambda record: record.row or 0):
-            batch.append(record)
-            n_bytes += per_image + record.n_features * (per_descriptor + 16)
-            if n_bytes >= _SHARD_BYTES:
-                yield batch
-                batch, n_bytes = [], 0
-    if batch:
-        yield batch
+def _batches(shards: Sequence[ShardRecord], live: dict[int, list[ImageRecord]]) -> list[list[ShardRecord]]:
+    """List which shards are to be made one, among those with the same arrays.
+
+    A shard without removed rows stays as it is if it is large, or alone.
+    """
+    batches: list[list[ShardRecord]] = []
+    kinds = sorted({tuple(sorted(shard.arrays)) for shard in shards})
+    for kind in kinds:
+        n_bytes = np.inf
+        for shard in shards:
+            if shard.shard not in live or tuple(sorted(shard.arrays)) != kind:
+                continue
+            share = len(live[shard.shard]) / shard.n_images
+            if share == 1 and shard.n_bytes > SHARD_BYTES / 2:
+                continue
+            if n_bytes + share * shard.n_bytes > SHARD_BYTES:
+                batches.append([])
+                n_bytes = 0.0
+            batches[-1].append(shard)
+            n_bytes += share * shard.n_bytes
+    return [batch for batch in batches if len(batch) > 1 or len(live[batch[0].shard]) < batch[0].n_images]
 
 
-def _gather(store: Store, batch: list[ImageRecord]) -> tuple[LocalFeatures | None, Any]:
-    shards = {record.shard: store._open_shard(record.shard) for record in batch if record.shard is not None}
+def _gather(
+    store: Store, batch: Sequence[ShardRecord], records: Sequence[ImageRecord]
+) -> tuple[LocalFeatures | None, NDArray[np.float32] | None]:
+    """Copy the rows of the images out of their shards, in order."""
+    opened = {shard.shard: store.open_shard(shard.shard) for shard in batch}
+    rows: dict[int, list[int]] = {}
+    for record in records:
+        shard, row = record.place
+        rows.setdefault(shard, []).append(row)
     features = vectors = None
-    if all(shard.features is not None for shard in shards.values()):
-        features = LocalFeatures.from_images(
-            tuple(shards[record.shard].features[record.row])
-            for record in batch  # type: ignore[index]
-        )
-    if all(shard.vectors is not None for shard in shards.values()):
-        vectors = np.stack([shards[record.shard].vectors[record.row] for record in batch])  # type: ignore[index]
+    parts: list[Any] = [opened[number].features for number in rows]
+    if parts[0] is not None:
+        parts = [part[chosen] for part, chosen in zip(parts, rows.values(), strict=True)]
+        features = LocalFeatures.concatenate(parts)
+    parts = [opened[number].vectors for number in rows]
+    if parts[0] is not None:
+        vectors = np.concatenate([part[chosen] for part, chosen in zip(parts, rows.values(), strict=True)])
     return features, vectors
+
+
+def _delete(store: Store, numbers: Sequence[int]) -> None:
+    # Readers that have the files open keep them; what cannot be deleted goes with the next writer.
+    store.forget_shards(numbers)
+    for number in numbers:
+        shutil.rmtree(shard_folder(store.path / "shards", number), ignore_errors=True)
+
+
+def _row(record: ImageRecord) -> int:
+    return record.place[1]

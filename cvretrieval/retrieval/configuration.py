@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from cvretrieval._state import from_config, set_state, to_config
@@ -30,16 +32,31 @@ def describe(retriever: Any, extractor: Any, encoder: Any) -> dict[str, Any]:
 def restore(store: Store) -> tuple[dict[str, Any], Stages]:
     """Return the retriever's parameters and its stages, learned if the store has a model."""
     config = store.config
-    try:
-        extractor = from_config(config["extractor"])
-        encoder = from_config(config["encoder"])
+    with _as_store_error(store):
         verifier = None if config["verifier"] is None else from_config(config["verifier"])
-        parameters = {"extractor": extractor, "encoder": encoder, "verifier": verifier}
-        parameters.update({name: config[name] for name in _STORED})
+        # The encoder among the parameters stays unfitted, as scikit-learn has it.
+        parameters = {
+            "extractor": from_config(config["extractor"]),
+            "encoder": from_config(config["encoder"]),
+            "verifier": verifier,
+            **{name: config[name] for name in _STORED},
+        }
+    return parameters, learned_stages(store, parameters["extractor"])
+
+
+def learned_stages(store: Store, extractor: Any) -> Stages:
+    """Return the extractor with the encoder of a store, learned if the store has a model."""
+    with _as_store_error(store):
+        encoder = from_config(store.config["encoder"])
         model = store.read_model()
         if model is not None:
-            # The encoder among the parameters stays unfitted, as scikit-learn has it.
-            encoder = set_state(from_config(config["encoder"]), *model)
-    except (KeyError, TypeError, ValueError) as error:
+            encoder = set_state(encoder, *model)
+    return Stages(extractor, encoder, store.model)
+
+
+@contextlib.contextmanager
+def _as_store_error(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"{store.path}: the description of the stages cannot be used ({error}).") from error
-    return parameters, Stages(extractor, encoder)

@@ -12,18 +12,23 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from cvretrieval._parallel import block_slices, map_blocks
-from cvretrieval._state import get_state
+from cvretrieval._state import get_state, set_state
 from cvretrieval._validation import ImageReadError
 from cvretrieval.images import describe_source
 from cvretrieval.local_features import LocalFeatures
-from cvretrieval.retrieval.manifest import ImageRecord
+from cvretrieval.retrieval.records import ImageRecord, ShardRecord
 from cvretrieval.retrieval.sources import Source, plan
 from cvretrieval.retrieval.stages import Described, Stages
 from cvretrieval.retrieval.store import Store
 
-# Images described by one task of a worker, and committed at once: a crash costs the images of one commit.
+# Images described by one task of a worker.
 _BLOCK_IMAGES = 4
+# Images committed at once: a crash costs the images of one commit, but a process may open only some thousand files.
 _SHARD_IMAGES = 128
+_MOST_SHARD_IMAGES = 1024
+_SHARDS = 100
+# Images encoded at once: their descriptors are in memory as float32.
+_ENCODE_IMAGES = 64
 
 
 @dataclass
@@ -70,11 +75,10 @@ def add(
     report = IndexingReport(n_unchanged=work.n_unchanged, failures=list(work.failures))
     if report.failures and on_error == "raise":
         raise ImageReadError(*report.failures[0])
-    is_learned = store.read_model() is not None
-    _extract(store, stages, work.sources, report, encode=is_learned, on_error=on_error, n_jobs=n_jobs, verbose=verbose)
-    if not is_learned:
-        is_learned = _learn(store, stages, max_train_images, random_state)
-    if is_learned:
+    _extract(store, stages, work.sources, report, on_error=on_error, n_jobs=n_jobs, verbose=verbose)
+    if not stages.is_learned:
+        _learn(store, stages, max_train_images, random_state)
+    if stages.is_learned:
         _encode_pending(store, stages, n_jobs, verbose)
     report.seconds = time.perf_counter() - start
     return report
@@ -86,7 +90,6 @@ def _extract(
     sources: list[Source],
     report: IndexingReport,
     *,
-    encode: bool,
     on_error: str,
     n_jobs: int | None,
     verbose: bool | int,
@@ -94,19 +97,20 @@ def _extract(
     """Describe images in parallel and commit them shard by shard; what is finished survives a later failure."""
     blocks = block_slices(len(sources), _BLOCK_IMAGES)
     results = map_blocks(
-        partial(_describe_block, stages.serial(), encode=encode),
+        partial(_describe_block, stages.serial(), encode=stages.is_learned),
         ([source.image for source in sources[block]] for block in blocks),
         n_jobs=n_jobs,
         weights=[block.stop - block.start for block in blocks],
         description="features",
         verbose=verbose,
     )
+    shard_images = min(max(_SHARD_IMAGES, len(sources) // _SHARDS), _MOST_SHARD_IMAGES)
     first = 0
     shard: list[Described] = []
     try:
         for described in results:
             shard += described
-            if len(shard) >= _SHARD_IMAGES or (on_error == "raise" and any(image.reason for image in described)):
+            if len(shard) >= shard_images or (on_error == "raise" and any(image.reason for image in described)):
                 ready, shard = shard, []
                 ready_sources = sources[first : first + len(ready)]
                 first += len(ready)
@@ -137,7 +141,10 @@ def _commit(
     for i in readable:
         source, image = sources[i], described[i]
         if image.reason:
-            report.failures.append((source.path or describe_source(source.image), image.reason))
+            record = store.find(source.id)
+            report.failures.append(
+                (source.path or describe_source(source.image), image.reason if record is None else record.reason)
+            )
         else:
             report.n_replaced += source.known
             report.n_added += not source.known
@@ -176,11 +183,11 @@ def _vectors(images: list[Described]) -> Any:
     return None if not vectors or vectors[0] is None else np.stack([v for v in vectors if v is not None])
 
 
-def _learn(store: Store, stages: Stages, max_train_images: int, random_state: Any) -> bool:
-    """Fit the encoder on a seeded draw of the committed images; False if there is nothing to learn from."""
+def _learn(store: Store, stages: Stages, max_train_images: int, random_state: Any) -> None:
+    """Fit the encoder on a seeded draw of the committed images, unless there is nothing to learn from."""
     records = [record for record in store.records() if record.status == "ok"]
     if not records:
-        return False
+        return
     if len(records) > max_train_images:
         drawn = check_random_state(random_state).choice(len(records), max_train_images, replace=False)
         records = [records[i] for i in np.sort(drawn)]
@@ -188,19 +195,24 @@ def _learn(store: Store, stages: Stages, max_train_images: int, random_state: An
         stages.encoder.fit([record.path for record in records])
     else:
         stages.encoder.fit(stages.decode(store.features([record.key for record in records])))
-    store.write_model(*get_state(stages.encoder))
-    return True
+    arrays, meta = get_state(stages.encoder)
+    # As they will be read back: a matrix product in another memory order differs in the last bits.
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    store.write_model(arrays, meta)
+    set_state(stages.encoder, arrays, meta)
+    stages.model = store.model
 
 
 def _encode_pending(store: Store, stages: Stages, n_jobs: int | None, verbose: bool | int) -> None:
     """Encode the shards that were committed before the encoder was learned."""
-    pending = store.pending_shards()
     serial = stages.serial()
 
-    def encode(shard: Any) -> Any:
-        return shard, serial.encode(store.shard_features(shard))
+    def encode(shard: ShardRecord) -> tuple[ShardRecord, Any]:
+        features = store.shard_features(shard.shard)
+        blocks = block_slices(len(features), _ENCODE_IMAGES)
+        return shard, np.concatenate([serial.encode(features[block]) for block in blocks])
 
     for shard, vectors in map_blocks(
-        encode, pending, n_jobs=n_jobs, description="encoding", unit="shard", verbose=verbose
+        encode, store.pending_shards(), n_jobs=n_jobs, description="encoding", unit="shard", verbose=verbose
     ):
         store.write_vectors(shard, vectors)

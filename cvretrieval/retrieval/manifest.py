@@ -3,79 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from cvretrieval._validation import StoreError
+from cvretrieval.retrieval.records import ArrayRecord, ImageRecord, ShardRecord, Snapshot
 
 _SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-INSERT INTO facts VALUES ('generation', 0);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value);
+INSERT INTO facts VALUES ('generation', 0), ('model', NULL);
 CREATE TABLE shards (
-    shard INTEGER PRIMARY KEY AUTOINCREMENT, n_images INTEGER NOT NULL, n_descriptors INTEGER NOT NULL,
-    encoded INTEGER NOT NULL
+    shard INTEGER PRIMARY KEY AUTOINCREMENT, n_images INTEGER NOT NULL, n_descriptors INTEGER NOT NULL
+);
+CREATE TABLE arrays (
+    shard INTEGER NOT NULL, name TEXT NOT NULL, n_bytes INTEGER NOT NULL, digest BLOB NOT NULL,
+    PRIMARY KEY (shard, name)
 );
 CREATE TABLE images (
     key INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, path BLOB, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, width INTEGER NOT NULL,
     height INTEGER NOT NULL, n_features INTEGER NOT NULL, shard INTEGER, row INTEGER
 );
-CREATE INDEX images_of_shard ON images (shard, row);
+CREATE UNIQUE INDEX images_of_shard ON images (shard, row);
 """
 
 _COLUMNS = "key, id, path, size, mtime_ns, status, reason, width, height, n_features, shard, row"
 
+#: What SQLite says → what it means here.
+_REASONS = {
+    "full": "cannot be written, for the disk is full. What was committed is kept; free some space and try again",
+    "I/O": "cannot be read or written: the disk is full, failing, or gone",
+    "locking protocol": "cannot be locked: its file system has no file locks",
+    "locked": "is busy: another process has been writing for 30 seconds; try again",
+    "readonly": "cannot be written; check its permissions",
+    "unable to open": "cannot be opened; check its permissions and those of its folder",
+}
 
-@dataclass(frozen=True)
-class ImageRecord:
-    """One image of an index.
-
-    Attributes
-    ----------
-    id : str
-        Its name, unique.
-    path : str or None
-        Absolute path of the file; None for images that were no files.
-    size, mtime_ns : int
-        Of the file when it was read, to tell whether it changed.
-    status : {"ok", "empty", "failed"}
-        "empty": no features, never found. "failed": could not be read, see `reason`.
-    reason : str
-        Why a failed image could not be read.
-    width, height : int
-        Pixels of the original image; 0 if unknown.
-    n_features : int
-        Number of its local features.
-    key : int
-        Number given by the store, never used twice; -1 before.
-    shard, row : int or None
-        Where its features and vector lie; None for failed images.
-    """
-
-    id: str
-    path: str | None = None
-    size: int = 0
-    mtime_ns: int = 0
-    status: str = "ok"
-    reason: str = ""
-    width: int = 0
-    height: int = 0
-    n_features: int = 0
-    key: int = -1
-    shard: int | None = None
-    row: int | None = None
-
-
-@dataclass(frozen=True)
-class ShardRecord:
-    """One shard: its number, its rows, and whether its images have vectors."""
-
-    shard: int
-    n_images: int
-    n_descriptors: int
-    encoded: bool
+Result = TypeVar("Result")
 
 
 class Manifest:
@@ -86,12 +57,19 @@ class Manifest:
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         self.path = path
-        mode = "rw" if writable else "ro"
+        self._writable = writable
+        self._private: tempfile.TemporaryDirectory[str] | None = None
+        # Searches may run in several threads; a transaction belongs to one of them.
+        self._thread_lock = threading.RLock()
+        if not path.is_file():
+            raise StoreError(f"{path} is missing. Restore it from a copy or index the photos again.")
         with self._as_store_error():
-            uri = f"{path.resolve().as_uri()}?mode={mode}"
-            # Autocommit: transactions are begun and ended below, where they are meant.
-            self._connection = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
-            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection = self._connect(path)
+        try:
+            self._check_schema()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def create(cls, path: Path) -> None:
@@ -105,31 +83,21 @@ class Manifest:
 
     def close(self) -> None:
         self._connection.close()
+        if self._private is not None:
+            self._private.cleanup()
 
     def generation(self) -> int:
         """Return a number that grows with every commit."""
-        with self._as_store_error():
-            return int(self._connection.execute("SELECT value FROM facts WHERE name = 'generation'").fetchone()[0])
+        return int(self._read(lambda: self._fact("generation")))
 
-    def snapshot(self) -> tuple[int, dict[int, ImageRecord], dict[int, ShardRecord]]:
-        """Read everything in one transaction: generation, images by key, shards by number."""
-        with self._as_store_error():
-            self._connection.execute("BEGIN")
-            try:
-                generation = self.generation()
-                rows = self._connection.execute(f"SELECT {_COLUMNS} FROM images ORDER BY key").fetchall()
-                shards = self._connection.execute(
-                    "SELECT shard, n_images, n_descriptors, encoded FROM shards"
-                ).fetchall()
-            finally:
-                self._connection.execute("COMMIT")
-        records = {row[0]: _to_record(row) for row in rows}
-        return generation, records, {row[0]: ShardRecord(row[0], row[1], row[2], bool(row[3])) for row in shards}
+    def snapshot(self) -> Snapshot:
+        """Read everything in one transaction."""
+        return self._read(self._snapshot)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit everything in the body at once, or nothing of it."""
-        with self._as_store_error():
+        with self._thread_lock, self._as_store_error():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -140,76 +108,187 @@ class Manifest:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    # -- inside a transaction
+
     def next_shard(self) -> int:
         """Return the number of the next shard; numbers are never used twice."""
-        with self._as_store_error():
-            row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'shards'").fetchone()
-        return 1 + (int(row[0]) if row else 0)
+        with self._thread_lock, self._as_store_error():
+            return self._next("shards")
 
     def add_shard(self, shard: ShardRecord) -> None:
         self._connection.execute(
-            "INSERT INTO shards VALUES (?, ?, ?, ?)", (shard.shard, shard.n_images, shard.n_descriptors, shard.encoded)
+            "INSERT INTO shards VALUES (?, ?, ?)", (shard.shard, shard.n_images, shard.n_descriptors)
+        )
+        self.add_arrays(shard.shard, shard.arrays)
+
+    def add_arrays(self, shard: int, arrays: Mapping[str, ArrayRecord]) -> None:
+        self._connection.executemany(
+            "INSERT INTO arrays VALUES (?, ?, ?, ?)",
+            [(shard, name, array.n_bytes, array.digest) for name, array in arrays.items()],
         )
 
-    def set_encoded(self, shard: int) -> None:
-        self._connection.execute("UPDATE shards SET encoded = 1 WHERE shard = ?", (shard,))
+    def remove_shards(self, shards: Sequence[int]) -> None:
+        for table in ("shards", "arrays"):
+            self._connection.executemany(f"DELETE FROM {table} WHERE shard = ?", [(shard,) for shard in shards])
 
-    def remove_shards(self, shards: Iterable[int]) -> None:
-        self._connection.executemany("DELETE FROM shards WHERE shard = ?", [(shard,) for shard in shards])
+    def set_model(self, digest: bytes) -> None:
+        self._connection.execute("UPDATE facts SET value = ? WHERE name = 'model'", (digest,))
 
-    def put_images(self, records: Sequence[ImageRecord]) -> None:
-        """Insert images; one of the same id is replaced."""
-        self._connection.executemany("DELETE FROM images WHERE id = ?", [(_to_bytes(record.id),) for record in records])
+    def add_images(self, records: Sequence[ImageRecord]) -> list[ImageRecord]:
+        """Insert images of new ids; return them with their keys."""
+        first = self._next("images")
+        records = [replace(record, key=first + i) for i, record in enumerate(records)]
         self._connection.executemany(
-            f"INSERT INTO images ({_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO images ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
-                    _to_bytes(record.id), None if record.path is None else _to_bytes(record.path), record.size,
-                    record.mtime_ns, record.status, record.reason.encode("utf-8", "backslashreplace").decode(),
+                    record.key, _to_bytes(record.id), None if record.path is None else _to_bytes(record.path),
+                    record.size, record.mtime_ns, record.status, _to_text(record.reason),
                     record.width, record.height, record.n_features, record.shard, record.row,
                 )
                 for record in records
             ],
         )  # fmt: skip
+        return records
 
-    def move_images(self, places: Iterable[tuple[int, int, int]]) -> None:
-        """Give images (shard, row, key) new places."""
-        self._connection.executemany("UPDATE images SET shard = ?, row = ? WHERE key = ?", places)
+    def set_reasons(self, records: Iterable[ImageRecord]) -> None:
+        self._connection.executemany(
+            "UPDATE images SET reason = ? WHERE key = ?", [(_to_text(record.reason), record.key) for record in records]
+        )
+
+    def move_images(self, records: Iterable[ImageRecord]) -> None:
+        self._connection.executemany(
+            "UPDATE images SET shard = ?, row = ? WHERE key = ?",
+            [(record.shard, record.row, record.key) for record in records],
+        )
 
     def remove_images(self, keys: Iterable[int]) -> None:
         self._connection.executemany("DELETE FROM images WHERE key = ?", [(key,) for key in keys])
 
+    # -- as a whole
+
     def backup(self, target: Path) -> None:
         """Copy the committed state to another file."""
-        with self._as_store_error(), contextlib.closing(sqlite3.connect(target)) as copy:
-            self._connection.backup(copy)
+
+        def copy() -> None:
+            with contextlib.closing(sqlite3.connect(target)) as connection:
+                self._connection.backup(connection)
+
+        self._read(copy)
+
+    def damage(self) -> str:
+        """Let SQLite read every page; return what it complains about, or nothing."""
+        rows = self._read(lambda: self._connection.execute("PRAGMA integrity_check").fetchall())
+        return "" if rows == [("ok",)] else "; ".join(str(row[0]) for row in rows[:3])
+
+    # -- inside
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        # "rw" for readers, too: only so can they undo the unfinished commit of a killed writer. SQLite falls back to
+        # reading alone where nothing may be written.
+        uri = f"{path.resolve().as_uri()}?mode=rw"
+        # Autocommit: transactions are begun and ended above, where they are meant.
+        connection = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+        # EXTRA also syncs the folder once the journal is gone. Otherwise a commit might be undone after a loss of power
+        # when compaction has deleted the old shards already.
+        connection.execute("PRAGMA synchronous = EXTRA")
+        # What a crafted file could do from inside is turned off, beyond the check of the schema.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        if not self._writable:
+            connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def _read(self, read: Callable[[], Result]) -> Result:
+        """Run a read; on media where the unfinished commit of a killed writer cannot be undone, read from a copy."""
+        with self._thread_lock, self._as_store_error():
+            try:
+                return read()
+            except sqlite3.OperationalError as error:
+                if "readonly" not in str(error) or self._private is not None:
+                    raise
+            self._connection.close()
+            self._private = tempfile.TemporaryDirectory(prefix="cvretrieval-")
+            copy = Path(self._private.name, self.path.name)
+            for suffix in ("", "-journal"):
+                shutil.copyfile(f"{self.path}{suffix}", f"{copy}{suffix}")
+            self._connection = self._connect(copy)
+            return read()
+
+    def _snapshot(self) -> Snapshot:
+        query = self._connection.execute
+        query("BEGIN")
+        try:
+            generation, model = int(self._fact("generation")), self._fact("model")
+            rows = query(f"SELECT {_COLUMNS} FROM images ORDER BY key").fetchall()
+            shard_rows = query("SELECT shard, n_images, n_descriptors FROM shards ORDER BY shard").fetchall()
+            array_rows = query("SELECT shard, name, n_bytes, digest FROM arrays").fetchall()
+        finally:
+            query("COMMIT")
+        arrays: dict[int, dict[str, ArrayRecord]] = {}
+        for shard, name, n_bytes, digest in array_rows:
+            arrays.setdefault(shard, {})[name] = ArrayRecord(n_bytes, digest)
+        shards = [ShardRecord(row[0], row[1], row[2], arrays.get(row[0], {})) for row in shard_rows]
+        n_images = {shard.shard: shard.n_images for shard in shards}
+        try:
+            images = [_to_record(row) for row in rows]
+            for record in images:
+                if record.status != "failed" and not 0 <= record.place[1] < n_images[record.place[0]]:
+                    raise ValueError(f"image {record.key} lies in row {record.row} of shard {record.shard}")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._damaged(f"its rows contradict each other: {error}") from error
+        return Snapshot(generation, model, images, shards)
+
+    def _fact(self, name: str) -> Any:
+        rows = self._connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchall()
+        if len(rows) != 1:
+            raise self._damaged(f"it does not say its {name}")
+        return rows[0][0]
+
+    def _next(self, table: str) -> int:
+        rows = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchall()
+        return 1 + (int(rows[0][0]) if rows else 0)
+
+    def _check_schema(self) -> None:
+        """Refuse a file with other tables, or with views and triggers, which would run when it is used."""
+        if self._read(lambda: _schema_of(self._connection)) != _expected_schema():
+            raise self._damaged("its tables are not those of an index")
+
+    def _damaged(self, reason: str) -> StoreError:
+        return StoreError(f"{self.path} is damaged ({reason}). Restore it from a copy or index the photos again.")
 
     @contextlib.contextmanager
     def _as_store_error(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.OperationalError as error:
-            text = str(error)
-            if "full" in text or "I/O" in text:
-                reason = f"cannot be written ({text}); free some space and run the command again"
-            elif "locked" in text:
-                reason = "is busy: another process has been writing for 30 seconds; try again"
-            elif "readonly" in text or "unable to open" in text:
-                reason = f"cannot be opened ({text}); check that it exists and its permissions"
-            else:
-                reason = f"is damaged ({text}); restore it from a copy or index the photos again"
-            raise StoreError(f"{self.path} {reason}.") from error
+            for part, reason in _REASONS.items():
+                if part in str(error):
+                    raise StoreError(f"{self.path} {reason} (SQLite: {error}).") from error
+            raise self._damaged(str(error)) from error
         except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"{self.path} is damaged ({error}); restore it from a copy or index the photos again."
-            ) from error
+            raise self._damaged(str(error)) from error
+
+
+def _schema_of(connection: sqlite3.Connection) -> set[tuple[str, str, str | None]]:
+    return set(connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall())
+
+
+@functools.cache
+def _expected_schema() -> set[tuple[str, str, str | None]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        return _schema_of(connection)
 
 
 def _to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _to_record(row: tuple) -> ImageRecord:  # type: ignore[type-arg]
+def _to_text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _to_record(row: tuple[Any, ...]) -> ImageRecord:
     key, name, path, *rest = row
     size, mtime_ns, status, reason, width, height, n_features, shard, place = rest
     return ImageRecord(

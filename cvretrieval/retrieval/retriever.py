@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._validation import check_choice, check_number
@@ -18,6 +19,7 @@ from cvretrieval.encoders import VLAD
 from cvretrieval.extraction import SIFT
 from cvretrieval.retrieval import configuration, ingestion, searching
 from cvretrieval.retrieval.ingestion import IndexingReport
+from cvretrieval.retrieval.integrity import Damage
 from cvretrieval.retrieval.result import SearchResult
 from cvretrieval.retrieval.stages import Stages
 from cvretrieval.retrieval.store import Store
@@ -35,7 +37,7 @@ class ImageRetriever(BaseEstimator):
         Images → `LocalFeatures`; None means ``SIFT(root=True)``.
     encoder : estimator or None, default=None
         Local features → vectors (`VLAD`, or a Pipeline beginning with an encoder), or images → vectors; None means
-        ``VLAD(n_words=64)``. `fit` learns a clone of it.
+        ``VLAD(n_words=64)``. `fit` learns a copy of it.
     verifier : SpatialVerifier or None, default=None
         Verifies the best candidates; None ranks by the vectors alone.
     metric : {"cosine", "inner_product", "l2"}, default="cosine"
@@ -135,8 +137,9 @@ class ImageRetriever(BaseEstimator):
             With ``on_error="raise"``, for the first image that cannot be read.
         """
         self._check_parameters()
-        extractor = clone(self.extractor) if self.extractor is not None else SIFT(root=True)
-        encoder = clone(self.encoder) if self.encoder is not None else VLAD(n_words=64)
+        # Copies, not clones: a clone of an encoder would forget the words of the codebook it was given.
+        extractor = copy.deepcopy(self.extractor) if self.extractor is not None else SIFT(root=True)
+        encoder = copy.deepcopy(self.encoder) if self.encoder is not None else VLAD(n_words=64)
         path, cleanup = self._new_location()
         config = configuration.describe(self, extractor, encoder)
         try:
@@ -165,6 +168,7 @@ class ImageRetriever(BaseEstimator):
         """
         self._check_open()
         with Store.open(self.path_, mode="w") as store:
+            self._learn_from(store)
             self.report_ = ingestion.add(
                 store,
                 self._stages,
@@ -236,9 +240,19 @@ class ImageRetriever(BaseEstimator):
         self._reload()
         return searching.search(self, X, int(k), ids=ids, boxes=boxes, within=within)
 
+    def check(self) -> list[Damage]:
+        """Read every byte of the index, compare it with its checksums, and return the files that are damaged.
+
+        The images in damaged files can be removed and added again; nothing else need be.
+        """
+        self._check_open()
+        self._reload()
+        return self._store.check(verbose=self.verbose)
+
     def info(self) -> dict[str, Any]:
         """Return facts about the index: counts, bytes, versions, the stages."""
         self._check_open()
+        self._reload()
         return self._store.info()
 
     @property
@@ -335,14 +349,22 @@ class ImageRetriever(BaseEstimator):
 
     def _attach(self, path: Path, stages: Stages, cleanup: Any) -> None:
         self.close()
-        self.path_ = path
+        self.path_ = Path(os.path.abspath(path))
         self.encoder_ = stages.encoder
         self._stages = stages
         self._cleanup = cleanup
         self._store = Store.open(path, mode="r")
         self._index = None
+        self._learn_from(self._store)
 
     def _reload(self) -> None:
         """See what writers committed meanwhile."""
         if self._store.reload():
             self._index = None
+            self._learn_from(self._store)
+
+    def _learn_from(self, store: Store) -> None:
+        """Take over what the encoder has learned in another process."""
+        if self._stages.model != store.model:
+            self._stages = configuration.learned_stages(store, self._stages.extractor)
+            self.encoder_ = self._stages.encoder

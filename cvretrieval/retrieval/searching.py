@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval._parallel import map_blocks
-from cvretrieval._validation import ImageReadError
+from cvretrieval._validation import ImageReadError, StoreError
 from cvretrieval.images import ImageRegion, check_images
 from cvretrieval.index import DenseIndex
 from cvretrieval.local_features import ImageFeatures
+from cvretrieval.retrieval.records import StaleSnapshotError
 from cvretrieval.retrieval.result import Hit, QueryResult, SearchResult
 from cvretrieval.retrieval.stages import Described, Stages, describe_query
+
+# A search meets a compaction once at most; more often than this, something else is wrong.
+_ATTEMPTS = 10
 
 
 @dataclass(eq=False)
@@ -47,18 +51,26 @@ def search(
     """Rank the indexed images for each query; see `ImageRetriever.search`."""
     if (X is None) == (ids is None):
         raise ValueError("search takes either X (images) or ids (of indexed images).")
-    store, stages = retriever._store, retriever._stages
-    records = store.records()
+    if ids is not None and boxes is not None:
+        raise ValueError("boxes are regions of the images in X; they cannot be combined with ids.")
+    _check_learned(retriever)
+    queries: list[_Query] = []
     failures: list[tuple[str, str]] = []
-    if ids is not None:
-        if boxes is not None:
-            raise ValueError("boxes are regions of the images in X; they cannot be combined with ids.")
-        queries = _indexed_queries(retriever, records, [ids] if isinstance(ids, str) else list(ids))
-    else:
-        queries, failures = _image_queries(retriever, stages, X, boxes)
-    by_key = {record.key: record for record in records}
-    allowed = None if within is None else _keys_of(records, within)
-    _rank(retriever, queries, k, by_key, allowed)
+    if ids is None:
+        queries, failures = _image_queries(retriever, retriever._stages, X, boxes)
+    for attempt in range(_ATTEMPTS):
+        records = retriever._store.records()
+        try:
+            if ids is not None:
+                queries = _indexed_queries(retriever, records, [ids] if isinstance(ids, str) else list(ids))
+            allowed = None if within is None else _keys_of(records, within)
+            _rank(retriever, queries, k, {record.key: record for record in records}, allowed)
+            break
+        except StaleSnapshotError:
+            # Compacted by another process since the snapshot was taken: ask the new state of the index.
+            if attempt == _ATTEMPTS - 1:
+                raise
+            retriever._reload()
     results = [
         QueryResult(
             query=query.name,
@@ -87,6 +99,15 @@ def method_of(retriever: Any) -> dict[str, str]:
     if retriever.verifier is not None:
         method["n_verify"] = str(retriever.n_verify)
     return method
+
+
+def _check_learned(retriever: Any) -> None:
+    """Refuse to search an index whose making was cut off, rather than find nothing in it."""
+    if not retriever._stages.is_learned and any(record.status == "ok" for record in retriever._store.records()):
+        raise StoreError(
+            f"{retriever.path_} holds features, but no vectors yet: it is being made, or that was interrupted. Run "
+            "`cvretrieval index` again, or `add`, to finish it."
+        )
 
 
 def build_index(retriever: Any) -> DenseIndex:
@@ -145,7 +166,7 @@ def _region(image: Any, box: Any) -> Any:
 
 def _describe_query(stages: Stages, image: Any) -> tuple[Described, float]:
     start = time.perf_counter()
-    described = stages.describe([image], encode=True)[0]
+    described = stages.describe([image], encode=stages.is_learned)[0]
     return described, time.perf_counter() - start
 
 
@@ -212,8 +233,9 @@ def _verified(
     def order(item: tuple[int, float]) -> tuple[bool, int, float, int]:
         key, score = item
         result = verified.get(key)
-        accepted = bool(result)
-        return not accepted, -result.n_inliers if accepted else 0, -score, key
+        if not result:
+            return True, 0, -score, key
+        return False, -int(result.n_inliers), -score, key
 
     hits = []
     for rank, (key, score) in enumerate(sorted(found, key=order)[:k], start=1):
@@ -221,7 +243,7 @@ def _verified(
         record = by_key[key]
         matches = None
         if result is not None and result.inliers.any():
-            matches = _inlier_coordinates(result, query.features, features[candidates.index(key)])
+            matches = result.inlier_coordinates(query.features, features[candidates.index(key)])
         hits.append(
             Hit(
                 rank=rank,
@@ -235,8 +257,3 @@ def _verified(
             )
         )
     return tuple(hits)
-
-
-def _inlier_coordinates(result: Any, query: Any, candidate: ImageFeatures) -> NDArray[np.float32]:
-    pairs = result.matches[result.inliers]
-    return np.hstack([query.keypoints[pairs[:, 0], :2], candidate.keypoints[pairs[:, 1], :2]])

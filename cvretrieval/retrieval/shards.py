@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import shutil
+import sys
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,16 @@ from numpy.typing import NDArray
 
 from cvretrieval._validation import StoreError
 from cvretrieval.local_features import LocalFeatures
-from cvretrieval.retrieval.manifest import ShardRecord
+from cvretrieval.retrieval.durable import HashingFile, file_digest, replace_file, write_file, write_folder
+from cvretrieval.retrieval.records import ArrayRecord, ShardRecord
 
-_FEATURE_ARRAYS = ("descriptors", "keypoints", "offsets", "image_sizes")
+_FEATURE_ARRAYS = ("descriptors", "offsets", "keypoints", "image_sizes")
+# A map keeps no file open where Python allows that: an index may have more shards than a process may open files.
+_MAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) and os.name == "posix" else {}
+
+
+class ShardError(StoreError):
+    """A file of a shard is missing or damaged."""
 
 
 def shard_folder(root: Path, shard: int) -> Path:
@@ -22,134 +33,130 @@ def shard_folder(root: Path, shard: int) -> Path:
     return root / f"{shard:08d}"
 
 
-def write_shard(root: Path, shard: int, features: LocalFeatures | None, vectors: NDArray[np.float32] | None) -> None:
-    """Write the arrays of a shard to disk for good; it counts only once the manifest names it."""
-    temporary = root / f".tmp-{shard:08d}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir()
-        if features is not None:
-            for name in _FEATURE_ARRAYS:
-                array = getattr(features, name)
-                if array is not None:
-                    write_array(temporary / f"{name}.npy", array)
-        if vectors is not None:
-            write_array(temporary / "vectors.npy", vectors)
-        sync_folder(temporary)
-        os.replace(temporary, shard_folder(root, shard))
-        sync_folder(root)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise StoreError(
-            f"{root} cannot be written ({error.strerror or error}). What was committed is kept; "
-            "mend it and run the command again."
-        ) from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+def write_shard(
+    root: Path,
+    shard: int,
+    n_images: int,
+    features: LocalFeatures | None,
+    vectors: NDArray[np.float32] | None,
+) -> ShardRecord:
+    """Write the arrays of a shard to disk for good; it counts only once the manifest holds the record returned."""
+    arrays: dict[str, NDArray[Any]] = {}
+    if features is not None:
+        arrays = {name: getattr(features, name) for name in _FEATURE_ARRAYS if getattr(features, name) is not None}
+    if vectors is not None:
+        arrays["vectors"] = vectors
+    written: dict[str, ArrayRecord] = {}
+
+    def fill(folder: Path) -> None:
+        for name, array in arrays.items():
+            written[name] = ArrayRecord(*write_file(folder / f"{name}.npy", partial(write_array, array)))
+
+    folder = shard_folder(root, shard)
+    # The number was never committed, so what lies there was left by a commit that failed.
+    shutil.rmtree(folder, ignore_errors=True)
+    write_folder(folder, fill)
+    return ShardRecord(shard, n_images, 0 if features is None else features.n_descriptors, written)
 
 
-def write_vectors(root: Path, shard: int, vectors: NDArray[np.float32]) -> None:
+def write_vectors(root: Path, shard: int, vectors: NDArray[np.float32]) -> ArrayRecord:
     """Add the vectors to a shard that has features only."""
-    replace_file(shard_folder(root, shard) / "vectors.npy", lambda path: write_array(path, vectors))
+    path = shard_folder(root, shard) / "vectors.npy"
+    return ArrayRecord(*replace_file(path, partial(write_array, vectors)))
 
 
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write one array and make sure it is on disk."""
-    with path.open("wb") as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace_file(path: Path, write: Any) -> None:
-    """Write a file beside its final place and move it there at once."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path} cannot be written ({error.strerror or error}). What was committed is kept; "
-            "mend it and run the command again."
-        ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system knows how."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def write_array(array: NDArray[Any], file: HashingFile) -> None:
+    """Write one array in NumPy's format, version 1.0."""
+    np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)  # type: ignore[arg-type]
 
 
 class Shard:
-    """One shard, opened lazily.
-
-    Attributes
-    ----------
-    features : LocalFeatures or None
-        Memory-mapped.
-    vectors : ndarray of shape (n_images, n_features) or None
-        Memory-mapped; None until the images are encoded.
+    """One shard; its arrays are mapped when they are asked for.
 
     Raises
     ------
-    FileNotFoundError
-        If the folder is gone: another process compacted the index.
-    StoreError
-        If a file is damaged.
+    ShardError
+        By the properties, if a file is missing or damaged. Missing may mean that another process compacted the index.
     """
 
     def __init__(self, root: Path, record: ShardRecord) -> None:
         self.folder = shard_folder(root, record.shard)
         self.record = record
-        if not self.folder.is_dir():
-            raise FileNotFoundError(self.folder)
-        self.features = self._open_features()
-        self.vectors: NDArray[np.float32] | None = None
-        if record.encoded:
-            self.vectors = self._open("vectors", 2, record.n_images)
-            if self.vectors is None:
-                raise self._damaged("vectors", "is missing")
 
-    def _open_features(self) -> LocalFeatures | None:
-        offsets = self._open("offsets", 1, self.record.n_images + 1)
-        if offsets is None:
-            if self.record.n_descriptors:
-                raise self._damaged("offsets", "is missing")
+    @cached_property
+    def features(self) -> LocalFeatures | None:
+        """Features of all rows, memory-mapped; None if the extractor has none."""
+        if "offsets" not in self.record.arrays:
             return None
-        descriptors = self._open("descriptors", 2, self.record.n_descriptors)
-        if descriptors is None:
-            raise self._damaged("descriptors", "is missing")
-        keypoints = self._open("keypoints", 2, self.record.n_descriptors)
-        sizes = self._open("image_sizes", 2, self.record.n_images)
+        arrays = {name: self._map(name) for name in _FEATURE_ARRAYS if name in self.record.arrays}
+        # Read by every access: in memory.
+        arrays["offsets"] = np.array(arrays["offsets"])
         try:
-            return LocalFeatures(descriptors, np.array(offsets), keypoints, sizes)
-        except ValueError as error:
+            features = LocalFeatures(**arrays)
+            if (len(features), features.n_descriptors) != (self.record.n_images, self.record.n_descriptors):
+                raise ValueError(f"{len(features)} images with {features.n_descriptors} descriptors")
+        except (TypeError, ValueError) as error:
             raise self._damaged("offsets", f"does not fit the other arrays: {error}") from error
+        return features
 
-    def _open(self, name: str, ndim: int, n_rows: int) -> NDArray[Any] | None:
-        path = self.folder / f"{name}.npy"
-        if not path.exists():
+    @cached_property
+    def vectors(self) -> NDArray[np.float32] | None:
+        """Vectors, memory-mapped, of shape (n_images, n_features); None until the images are encoded."""
+        if not self.record.encoded:
             return None
-        try:
-            # An empty array cannot be mapped.
-            empty = n_rows == 0
-            array = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise self._damaged(name, str(error)) from error
-        if array.ndim != ndim or len(array) != n_rows:
-            raise self._damaged(name, f"has shape {array.shape}, expected {n_rows} rows")
-        # A plain view: numpy's memmap class would travel on into every slice and result.
-        return array.view(np.ndarray)
+        vectors = self._map("vectors")
+        if vectors.ndim != 2 or len(vectors) != self.record.n_images or vectors.dtype != np.float32:
+            raise self._damaged("vectors", f"{vectors.dtype} of shape {vectors.shape}")
+        return vectors
 
-    def _damaged(self, name: str, reason: str) -> StoreError:
-        return StoreError(
-            f"{self.folder / (name + '.npy')} is damaged ({reason}). Restore it from a copy or index the photos again."
-        )
+    def damage(self) -> list[tuple[Path, str]]:
+        """Read all files and return those whose checksum is wrong, with the reason."""
+        found = []
+        for name, record in self.record.arrays.items():
+            path = self.folder / f"{name}.npy"
+            try:
+                if path.stat().st_size != record.n_bytes:
+                    found.append((path, f"has {path.stat().st_size} bytes instead of {record.n_bytes}"))
+                elif file_digest(path) != record.digest:
+                    found.append((path, "its checksum is wrong"))
+            except OSError as error:
+                found.append((path, f"cannot be read ({error.strerror})"))
+        return found
+
+    def _map(self, name: str) -> NDArray[Any]:
+        path = self.folder / f"{name}.npy"
+        try:
+            with path.open("rb") as file:
+                size = file.seek(0, 2)
+                if size != self.record.arrays[name].n_bytes:
+                    raise ValueError(f"{size} bytes instead of {self.record.arrays[name].n_bytes}")
+                file.seek(0)
+                if np.lib.format.read_magic(file) != (1, 0):
+                    raise ValueError("an unknown version of the NumPy format")
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+                if dtype.hasobject or fortran:
+                    raise ValueError(f"an array of {dtype}{' in Fortran order' if fortran else ''}")
+                if 0 in shape:
+                    return np.empty(shape, dtype)
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **_MAP_OPTIONS)
+                return np.ndarray(shape, dtype, buffer=data, offset=file.tell())
+        except FileNotFoundError as error:
+            raise ShardError(f"{path} is missing. {_WAY_OUT}") from error
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise StoreError(
+                    f"{path} cannot be opened ({error.strerror}). `cvretrieval compact` makes fewer and larger files "
+                    "of the index; `ulimit -n` says how many a process may open."
+                ) from error
+            raise ShardError(f"{path} cannot be read ({error.strerror}).") from error
+        except (ValueError, TypeError, EOFError) as error:
+            raise self._damaged(name, str(error)) from error
+
+    def _damaged(self, name: str, reason: str) -> ShardError:
+        return ShardError(f"{self.folder / (name + '.npy')} is damaged ({reason}). {_WAY_OUT}")
+
+
+_WAY_OUT = (
+    "Restore it from a copy, or drop the images in damaged files with `cvretrieval remove INDEX --damaged` and add "
+    "them again."
+)

@@ -38,6 +38,8 @@ class Stages:
         Images → `LocalFeatures`. None if neither the encoder nor a verifier needs local features.
     encoder : estimator
         Local features or images → vectors; may be unfitted while only features are asked for.
+    model : bytes, optional
+        Digest of the file that holds what the encoder has learned; None before it has.
 
     Notes
     -----
@@ -45,10 +47,16 @@ class Stages:
     bytes before they are encoded or matched, so an indexed image given as a query finds itself with score 1.
     """
 
-    def __init__(self, extractor: Any, encoder: Any) -> None:
+    def __init__(self, extractor: Any, encoder: Any, model: bytes | None = None) -> None:
         self.extractor = extractor
         self.encoder = encoder
+        self.model = model
         self.codec: dict[str, Any] | None = getattr(extractor, "descriptor_codec", None)
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the encoder is."""
+        return self.model is not None
 
     @property
     def takes_images(self) -> bool:
@@ -84,7 +92,7 @@ class Stages:
 
     def serial(self) -> Stages:
         """Return the same stages without parallelism or progress bars of their own, for use inside a worker."""
-        return Stages(_serial(self.extractor), _serial(self.encoder))
+        return Stages(_serial(self.extractor), _serial(self.encoder), self.model)
 
     def _describe(self, sources: Sequence[Any], encode: bool) -> list[Described]:
         features = vectors = None

@@ -1,23 +1,32 @@
 """The store on disk: one folder per index, crash-safe, memory-mapped, never unpickled.
 
 ``index.json``          format version, the stages as JSON, versions of the libraries it was built with
-``model.safetensors``   what the encoder learned (arrays, and its plain values in the header)
-``manifest.sqlite``     the images: id, file, status, and the shard and row of their features and vector
+``model.safetensors``   what the encoder learned (arrays, and its plain values in the header); written once
+``manifest.sqlite``     the images: id, file, status, and the shard and row of their features and vector; the shards,
+                        and the size and BLAKE2b digest of every file of theirs and of the model
 ``shards/00000001/``    ``descriptors.npy``, ``keypoints.npy``, ``offsets.npy``, ``image_sizes.npy``, ``vectors.npy``
+``lock``                held by the writer; it means nothing when nobody holds it
 
-A writer finishes a shard, syncs it, then commits its rows to the manifest in one transaction: killed at any instant it
-leaves the last committed state. What no manifest names is cleared away by the next writer. Removing an image deletes
-its manifest row; `Store.compact` rewrites the shards without the rows that are gone. One writer at a time, any number
-of readers, each on a consistent snapshot.
+A writer finishes a file, syncs it and its folder, then commits what it means to the manifest in one transaction: killed
+at any instant it leaves the last committed state. What the manifest does not name does not exist, and is cleared away
+by the next writer. Files that it names are never changed; vectors are added to a shard as a new file. Removing an
+image deletes its manifest row; `Store.compact` rewrites the shards that hold rows of nobody, and deletes the old ones
+once that is committed. One writer at a time, any number of readers, each on a consistent snapshot: one that finds a
+file compacted away is told to take a new snapshot.
+
+Opening a file compares its size with the manifest, `Store.check` compares every byte.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
+import re
 import shutil
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +34,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval._validation import StoreError
-from cvretrieval._version import __version__
 from cvretrieval.local_features import LocalFeatures
-from cvretrieval.retrieval import compaction
+from cvretrieval.retrieval import compaction, copying, integrity
+from cvretrieval.retrieval.description import read_description, write_description
+from cvretrieval.retrieval.durable import TEMPORARY, build_store
+from cvretrieval.retrieval.integrity import Damage
 from cvretrieval.retrieval.lock import WriterLock
-from cvretrieval.retrieval.manifest import ImageRecord, Manifest, ShardRecord
-from cvretrieval.retrieval.shards import Shard, replace_file, shard_folder, sync_folder, write_shard, write_vectors
+from cvretrieval.retrieval.manifest import Manifest
+from cvretrieval.retrieval.model_file import MODEL_FILE, read_model_file, write_model_file
+from cvretrieval.retrieval.records import Change, ImageRecord, ShardRecord, StaleSnapshotError
+from cvretrieval.retrieval.shards import Shard, ShardError, shard_folder, write_shard, write_vectors
 
-#: Version of the format; a store of a newer one is refused.
-FORMAT = 1
-
-_LIBRARIES = ("numpy", "scikit-learn", "opencv-contrib-python", "numba", "pillow")
+# A mapped array may hold a file open, and a process may open some thousand.
+_OPEN_SHARDS = 100
 
 
 class Store:
     """An open index folder; see the module for its layout.
 
     Use `create` for a new one and `open` for an existing one, both as context managers.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder, absolute.
+    config : dict
+        What was given to `create`.
     """
 
     def __init__(self, path: Path, *, writable: bool) -> None:
-        self.path = path
-        description = _read_description(path)
-        self.config: dict[str, Any] = description["config"]
-        self._lock = WriterLock(path / "lock") if writable else None
+        self.path = Path(os.path.abspath(path))
+        self.config: dict[str, Any] = read_description(self.path)["config"]
+        self._shards: OrderedDict[int, Shard] = OrderedDict()
+        self._thread_lock = threading.Lock()
+        self._lock = WriterLock(self.path / "lock") if writable else None
         try:
-            self._manifest = Manifest(path / "manifest.sqlite", writable=writable)
-            self._shards: dict[int, Shard] = {}
+            self._manifest = Manifest(self.path / "manifest.sqlite", writable=writable)
+        except BaseException:
+            self._release()
+            raise
+        try:
             self._load()
             if writable:
                 self._clear_leftovers()
         except BaseException:
-            if self._lock is not None:
-                self._lock.release()
+            self.close()
             raise
 
     @classmethod
@@ -67,7 +88,7 @@ class Store:
         Parameters
         ----------
         path : path
-            Must not exist; its parent must.
+            Must not exist, or be an empty folder; its parent must exist.
         config : mapping
             What the caller wants to find again; JSON.
 
@@ -76,16 +97,14 @@ class Store:
         StoreError
             If it exists, or cannot be written.
         """
-        path = Path(path)
 
         def fill(folder: Path) -> None:
             (folder / "shards").mkdir()
-            description = {"format": FORMAT, "versions": _versions(), "config": dict(config)}
-            (folder / "index.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
+            write_description(folder, config)
             Manifest.create(folder / "manifest.sqlite")
 
-        _build_folder(path, fill)
-        return cls(path, writable=True)
+        build_store(Path(path), fill)
+        return cls(Path(path), writable=True)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r") -> Store:
@@ -102,10 +121,9 @@ class Store:
 
     def close(self) -> None:
         """Release files and, for a writer, the lock."""
-        self._shards = {}
+        self._shards.clear()
         self._manifest.close()
-        if self._lock is not None:
-            self._lock.release()
+        self._release()
 
     def __enter__(self) -> Store:
         return self
@@ -115,13 +133,39 @@ class Store:
 
     # -- what is in it
 
+    @property
+    def generation(self) -> int:
+        """Number of commits up to the snapshot that is read."""
+        return self._snapshot.generation
+
+    @property
+    def model(self) -> bytes | None:
+        """Digest of what the encoder learned; None before it has."""
+        return self._snapshot.model
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / MODEL_FILE
+
     def records(self) -> list[ImageRecord]:
         """Return all images in the order they were added, failed ones included."""
-        return list(self._records.values())
+        return list(self._snapshot.images.values())
+
+    def find(self, name: str) -> ImageRecord | None:
+        """Return the image of an id, if there is one."""
+        return self._snapshot.find(name)
+
+    def shard_records(self) -> list[ShardRecord]:
+        """Return all shards in the order they were written."""
+        return list(self._snapshot.shards.values())
+
+    def pending_shards(self) -> list[ShardRecord]:
+        """Return the shards whose images have no vectors yet."""
+        return [shard for shard in self.shard_records() if not shard.encoded]
 
     def failures(self) -> list[tuple[str, str]]:
         """Return path (or id) and reason of every image that could not be read."""
-        return [(record.path or record.id, record.reason) for record in self.records() if record.status == "failed"]
+        return [(record.path or record.id, record.reason) for record in self.records() if record.reason]
 
     def reload(self) -> bool:
         """Take a new snapshot if a writer has committed since the last one; return whether it has."""
@@ -132,81 +176,89 @@ class Store:
 
     def info(self) -> dict[str, Any]:
         """Return counts, bytes, format and versions."""
-        description = _read_description(self.path)
-        held = [record for record in self._records.values() if record.shard is not None]
-        sizes: dict[str, int] = {"descriptors": 0, "keypoints": 0, "vectors": 0}
-        for file in self.path.rglob("*.npy"):
-            if file.stem in sizes:
-                sizes[file.stem] += file.stat().st_size
+        description = read_description(self.path)
+        shards = self.shard_records()
+        pending = {shard.shard for shard in shards if not shard.encoded}
+        held = [record for record in self.records() if record.shard is not None]
+        sizes = {"descriptors": 0, "keypoints": 0, "vectors": 0}
+        for shard in shards:
+            for name in sizes.keys() & shard.arrays.keys():
+                sizes[name] += shard.arrays[name].n_bytes
         return {
             "path": str(self.path),
             "n_images": len(held),
             "n_empty": sum(record.status == "empty" for record in held),
-            "n_failed": len(self._records) - len(held),
-            "n_removed": sum(shard.n_images for shard in self._shard_records.values()) - len(held),
+            "n_failed": len(self.failures()),
+            "n_removed": sum(shard.n_images for shard in shards) - len(held),
+            "n_pending": sum(record.status == "ok" and record.shard in pending for record in held),
             "n_features": sum(record.n_features for record in held),
-            "n_shards": len(self._shard_records),
-            "n_bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+            "n_shards": len(shards),
+            "n_bytes": _n_bytes(self.path),
             **{f"n_bytes_{name}": size for name, size in sizes.items()},
             "format": description["format"],
             "versions": description["versions"],
         }
 
+    def check(self, *, verbose: bool | int = False) -> list[Damage]:
+        """Read every byte of the store and return the files that are damaged."""
+        return integrity.find_damage(self, self._manifest, verbose=verbose)
+
     def read_model(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """Return what `write_model` wrote, or None."""
-        from safetensors import SafetensorError, safe_open
-
-        path = self.path / "model.safetensors"
-        if not path.exists():
-            return None
-        try:
-            with safe_open(path, framework="numpy") as file:
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-                return arrays, json.loads(file.metadata()["meta"])
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{path} is damaged ({error}). Restore it from a copy or index the photos again."
-            ) from error
+        return None if self.model is None else read_model_file(self.path, self.model)
 
     def features(self, keys: Sequence[int]) -> LocalFeatures:
-        """Gather the stored features of images, in the order of `keys`; only their rows are read."""
-        parts = []
-        for record in [self._records[int(key)] for key in keys]:
-            if record.shard is None:
-                raise KeyError(f"{record.id!r} could not be read and has no features.")
-            features = self._shard(record).features
-            if features is None:
-                raise KeyError(f"{self.path} holds no local features.")
-            parts.append(features[_row(self._records[record.key])])
-        return LocalFeatures.from_images([tuple(part) for part in parts])
+        """Gather the stored features of images, in the order of `keys`; only their rows are read.
 
-    def shard_features(self, shard: ShardRecord) -> LocalFeatures:
+        Raises
+        ------
+        StaleSnapshotError
+            If another process has compacted them away.
+        """
+        parts = []
+        for key in keys:
+            if int(key) not in self._snapshot.images:
+                raise StaleSnapshotError(f"Image {key} was removed by another process.")
+            shard, row = self._snapshot.images[int(key)].place
+            parts.append(tuple(self.shard_features(shard)[row]))
+        return LocalFeatures.from_images(parts)
+
+    def shard_features(self, number: int) -> LocalFeatures:
         """Return the memory-mapped features of all rows of a shard, removed ones included."""
-        features = self._open_shard(shard.shard).features
+        features = self._read(number, "features")
         if features is None:
-            raise StoreError(f"{shard_folder(self.path / 'shards', shard.shard)} holds no local features.")
+            raise StoreError(f"{self.path} holds no local features.")
         return features
 
     def vector_segments(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield keys and memory-mapped vectors, shard by shard; the key of a row that must not be found is -1."""
         places: dict[int, list[tuple[int, int]]] = {}
-        for record in self._records.values():
-            if record.status == "ok" and record.shard is not None:
-                places.setdefault(record.shard, []).append((_row(record), record.key))
-        for number, shard in sorted(self._shard_records.items()):
-            if not shard.encoded or number not in places:
-                continue
-            vectors = self._open_shard(number).vectors
-            if vectors is None:
-                continue
-            keys = np.full(shard.n_images, -1, dtype=np.int64)
-            rows, found = np.array(places[number]).T
-            keys[rows] = found
-            yield keys, vectors
+        for record in self.records():
+            if record.status == "ok":
+                shard, row = record.place
+                places.setdefault(shard, []).append((row, record.key))
+        for shard_record in self.shard_records():
+            if shard_record.encoded and shard_record.shard in places:
+                keys = np.full(shard_record.n_images, -1, dtype=np.int64)
+                rows, found = np.array(places[shard_record.shard]).T
+                keys[rows] = found
+                yield keys, self._read(shard_record.shard, "vectors")
 
-    def pending_shards(self) -> list[ShardRecord]:
-        """Return the shards whose images have no vectors yet."""
-        return [shard for _, shard in sorted(self._shard_records.items()) if not shard.encoded]
+    def open_shard(self, number: int) -> Shard:
+        """Return a shard; some hundred at most stay mapped."""
+        with self._thread_lock:
+            if number not in self._shards:
+                self._shards[number] = Shard(self.path / "shards", self._snapshot.shards[number])
+            self._shards.move_to_end(number)
+            if len(self._shards) > _OPEN_SHARDS:
+                self._shards.popitem(last=False)
+            return self._shards[number]
+
+    def forget_shards(self, numbers: Sequence[int]) -> None:
+        """Let go of the files of shards."""
+        with self._thread_lock:
+            for number in numbers:
+                self._shards.pop(number, None)
 
     # -- changing it
 
@@ -218,7 +270,8 @@ class Store:
         Parameters
         ----------
         records : sequence of ImageRecord
-            Without keys and places; images of the same id are replaced. Failed ones have no row in the arrays.
+            Without keys and places; images of the same id are replaced. Failed ones have no row in the arrays; where
+            the store holds an image of that id, it stays and is given the reason.
         features : LocalFeatures or None
             One entry for each image that did not fail, in order; None if the extractor has none.
         vectors : ndarray of shape (n_images, n_features), optional
@@ -229,49 +282,40 @@ class Store:
         for name, array in (("features", features), ("vectors", vectors)):
             if array is not None and len(array) != n_rows:
                 raise ValueError(f"There are {n_rows} readable images, but {name} of {len(array)}.")
-        if not n_rows:
-            with self._manifest.transaction():
-                self._manifest.put_images(records)
-            self._load()
-            return
-        shard = ShardRecord(
-            self._manifest.next_shard(), n_rows, 0 if features is None else features.n_descriptors, vectors is not None
-        )
-        write_shard(self.path / "shards", shard.shard, features, vectors)
-        row = iter(range(n_rows))
-        placed = [
-            record if record.status == "failed" else _placed(record, shard.shard, next(row)) for record in records
-        ]
+        if len({record.id for record in records}) < len(records):
+            raise ValueError("Two of the images have the same id.")
+        shard = None
+        if n_rows:
+            shard = write_shard(self.path / "shards", self._manifest.next_shard(), n_rows, features, vectors)
+        change = self._snapshot.change(records, shard)
         with self._manifest.transaction():
-            self._manifest.add_shard(shard)
-            self._manifest.put_images(placed)
-        self._load()
+            if shard is not None:
+                self._manifest.add_shard(shard)
+            self._manifest.remove_images(record.key for record in change.replaced)
+            self._manifest.set_reasons(change.kept)
+            keyed = self._manifest.add_images(change.new)
+        self._snapshot.apply(replace(change, new=keyed), shard)
 
     def write_vectors(self, shard: ShardRecord, vectors: NDArray[np.float32]) -> None:
         """Commit the vectors of a shard that has features only."""
         self._check_writable()
         if len(vectors) != shard.n_images:
             raise ValueError(f"The shard has {shard.n_images} images. Got {len(vectors)} vectors.")
-        write_vectors(self.path / "shards", shard.shard, vectors)
+        written = write_vectors(self.path / "shards", shard.shard, vectors)
         with self._manifest.transaction():
-            self._manifest.set_encoded(shard.shard)
-        self._shards.pop(shard.shard, None)
-        self._load()
+            self._manifest.add_arrays(shard.shard, {"vectors": written})
+        self._snapshot.apply(Change(), replace(shard, arrays={**shard.arrays, "vectors": written}))
+        self.forget_shards([shard.shard])
 
     def write_model(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Write what the encoder learned: arrays, and plain values as JSON."""
-        from safetensors.numpy import save
-
+        """Commit what the encoder learned: arrays, and plain values as JSON; once, for vectors depend on it."""
         self._check_writable()
-        data = save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata={"meta": json.dumps(meta)})
-
-        def write(path: Path) -> None:
-            with path.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-
-        replace_file(self.path / "model.safetensors", write)
+        if self.model is not None:
+            raise StoreError(f"{self.model_path} exists already.")
+        digest = write_model_file(self.path, arrays, meta)
+        with self._manifest.transaction():
+            self._manifest.set_model(digest)
+        self._load()
 
     def remove(self, ids: Sequence[str]) -> None:
         """Remove images, all or none.
@@ -282,7 +326,7 @@ class Store:
             Naming the ids that are not in the store.
         """
         self._check_writable()
-        by_id = {record.id: record.key for record in self._records.values()}
+        by_id = {record.id: record.key for record in self.records()}
         missing = [name for name in ids if name not in by_id]
         if missing:
             more = ", …" if len(missing) > 5 else ""
@@ -292,131 +336,58 @@ class Store:
         self._load()
 
     def compact(self, *, verbose: bool | int = False) -> None:
-        """Rewrite the shards without removed rows, and small ones together; the old ones go after the commit."""
+        """Rewrite shards without their removed rows, and small ones together."""
         self._check_writable()
-        compaction.compact(self, self._manifest, verbose=verbose)
-        self._shards = {}
-        self._load()
-        self._clear_leftovers()
+        try:
+            compaction.compact(self, self._manifest, verbose=verbose)
+        finally:
+            self._load()
 
     def copy(self, path: str | os.PathLike[str]) -> Path:
         """Copy the committed state to a new folder and return its path."""
-        path = Path(path)
-
-        def fill(folder: Path) -> None:
-            (folder / "shards").mkdir()
-            for name in ("index.json", "model.safetensors"):
-                if (self.path / name).exists():
-                    shutil.copyfile(self.path / name, folder / name)
-            self._manifest.backup(folder / "manifest.sqlite")
-            manifest = Manifest(folder / "manifest.sqlite", writable=False)
-            try:
-                numbers = list(manifest.snapshot()[2])
-            finally:
-                manifest.close()
-            for number in numbers:
-                shutil.copytree(shard_folder(self.path / "shards", number), shard_folder(folder / "shards", number))
-
-        _build_folder(path, fill)
-        return path
+        return copying.copy_store(self, self._manifest, path)
 
     # -- inside
 
     def _load(self) -> None:
-        self.generation, self._records, self._shard_records = self._manifest.snapshot()
-        self._shards = {number: shard for number, shard in self._shards.items() if number in self._shard_records}
+        self._snapshot = self._manifest.snapshot()
+        with self._thread_lock:
+            # A shard that was given vectors meanwhile is opened anew.
+            for number in [n for n, shard in self._shards.items() if shard.record != self._snapshot.shards.get(n)]:
+                del self._shards[number]
 
-    def _open_shard(self, number: int) -> Shard:
-        if number not in self._shards:
-            self._shards[number] = Shard(self.path / "shards", self._shard_records[number])
-        return self._shards[number]
-
-    def _shard(self, record: ImageRecord) -> Shard:
-        """Open the shard of an image; if it was compacted away meanwhile, look again where the image lies now."""
+    def _read(self, number: int, what: str) -> Any:
+        """Return the features or vectors of a shard; tell one that was compacted away from a damaged one."""
         try:
-            return self._open_shard(_number(record))
-        except FileNotFoundError as error:
-            if not self.reload():
-                raise StoreError(
-                    f"{error.args[0]} is missing. Restore it from a copy or index the photos again."
-                ) from error
-            if record.key not in self._records:
-                raise KeyError(f"{record.id!r} was removed by another process.") from error
-            return self._open_shard(_number(self._records[record.key]))
+            return getattr(self.open_shard(number), what)
+        except (ShardError, KeyError) as error:
+            if self._manifest.generation() != self.generation:
+                raise StaleSnapshotError(f"Shard {number} was compacted away by another process.") from error
+            raise
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _check_writable(self) -> None:
         if self._lock is None:
             raise StoreError(f"{self.path} is open for reading; open it with mode='w'.")
 
     def _clear_leftovers(self) -> None:
-        """Delete what a killed writer left behind: nothing the manifest names."""
-        named = {shard_folder(self.path / "shards", number).name for number in self._shard_records}
-        for child in (self.path / "shards").iterdir():
-            if child.name not in named:
+        """Delete what a killed writer left behind: shards that the manifest does not name, unfinished files."""
+        root = self.path / "shards"
+        named = {shard_folder(root, number).name for number in self._snapshot.shards}
+        for child in root.iterdir():
+            if child.name.startswith(TEMPORARY) or (re.fullmatch(r"\d{8,}", child.name) and child.name not in named):
                 shutil.rmtree(child, ignore_errors=True)
-        for child in [*self.path.glob(".tmp-*"), *self.path.glob("shards/*/.tmp-*")]:
+        for child in [*self.path.glob(f"{TEMPORARY}*"), *root.glob(f"*/{TEMPORARY}*")]:
             child.unlink(missing_ok=True)
 
 
-def _placed(record: ImageRecord, shard: int, row: int) -> ImageRecord:
-    return ImageRecord(**{**vars(record), "shard": shard, "row": row})
-
-
-def _row(record: ImageRecord) -> int:
-    return -1 if record.row is None else record.row
-
-
-def _number(record: ImageRecord) -> int:
-    return -1 if record.shard is None else record.shard
-
-
-def _build_folder(path: Path, fill: Any) -> None:
-    """Fill a folder beside its final place and move it there, so that it exists whole or not at all."""
-    if path.exists() or path.is_symlink():
-        raise StoreError(f"{path} exists already.")
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        temporary.mkdir()
-        fill(temporary)
-        os.rename(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise StoreError(f"{path} cannot be written ({error.strerror or error}).") from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    file = path / "index.json"
-    try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-        found = int(description["format"])
-        if not isinstance(description["config"], dict):
-            raise ValueError("'config' is no object")
-    except FileNotFoundError:
-        what = "is not an index (it has no index.json)" if path.exists() else "does not exist"
-        raise StoreError(f"{path} {what}. Make one with: cvretrieval index PHOTOS --out {path}") from None
-    except NotADirectoryError:
-        raise StoreError(f"{path} is a file, not the folder of an index.") from None
-    except OSError as error:
-        raise StoreError(f"{file} cannot be read ({error.strerror}).") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{file} is damaged ({error}). Restore it from a copy or index the photos again.") from error
-    if found > FORMAT:
-        raise StoreError(
-            f"{path} has format {found}, but this cvretrieval ({__version__}) reads formats up to {FORMAT}; "
-            "upgrade it with: pip install -U cvretrieval"
-        )
-    return dict(description)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"cvretrieval": __version__}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+def _n_bytes(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # a writer is at work
+                total += os.stat(os.path.join(parent, name)).st_size
+    return total

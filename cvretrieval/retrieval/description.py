@@ -1,0 +1,66 @@
+"""``index.json``: the format of a store, the stages it was built with, and the libraries that built it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cvretrieval._validation import StoreError
+from cvretrieval._version import __version__
+from cvretrieval.retrieval.durable import write_file
+
+#: Version of the format; a store of a newer one is refused.
+FORMAT = 1
+
+_NAME = "index.json"
+_LIBRARIES = ("numpy", "scikit-learn", "opencv-contrib-python", "numba", "pillow")
+
+
+def write_description(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write the description of a new store."""
+    versions = {"cvretrieval": __version__}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    text = json.dumps({"format": FORMAT, "versions": versions, "config": dict(config)}, indent=2)
+    write_file(folder / _NAME, lambda file: file.write(text.encode()))
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the description of a store: ``format``, ``versions`` and ``config``.
+
+    Raises
+    ------
+    StoreError
+        If the folder is no store, the description is damaged, or the format is newer than this code.
+    """
+    file = folder / _NAME
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        found = int(description["format"])
+        for name in ("config", "versions"):
+            if not isinstance(description[name], dict):
+                raise ValueError(f"{name!r} is no object")
+    except FileNotFoundError:
+        if folder.exists():
+            raise StoreError(f"{folder} is not an index: it has no {_NAME}. Name a folder made by an index.") from None
+        raise StoreError(
+            f"{folder} does not exist. Make an index with: cvretrieval index PHOTOS --out {folder}"
+        ) from None
+    except NotADirectoryError:
+        raise StoreError(f"{folder} is a file, not the folder of an index.") from None
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read ({error.strerror}).") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StoreError(f"{file} is damaged ({error}). Restore it from a copy or index the photos again.") from error
+    if found > FORMAT:
+        raise StoreError(
+            f"{folder} has format {found}, but this cvretrieval ({__version__}) reads formats up to {FORMAT}; "
+            "upgrade it with: pip install -U cvretrieval"
+        )
+    return dict(description)
