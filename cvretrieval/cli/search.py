@@ -57,6 +57,7 @@ def search(
         regions = [_parse_box(box)] * len(files) if box is not None else None
         result = retriever.search([os.fspath(file) for file in files], k=k, boxes=regions)
         failures += result.failures
+        result.failures = failures
     if as_json:
         for query in result:
             print(_dump(query.to_dict()))

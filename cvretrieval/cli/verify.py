@@ -57,19 +57,27 @@ def verify(
             for row in transform:
                 print("  " + " ".join(f"{value:12.6g}" for value in row))
     if report is not None:
+        from sklearn import config_context
+
         from cvretrieval.cli.common import say
         from cvretrieval.plotting import write_match_report
 
+        # A report must still say what was done when the defaults have changed.
+        with config_context(print_changed_only=False):
+            method = {"extractor": " ".join(repr(extractor).split()), "verifier": " ".join(repr(verifier).split())}
         path = write_match_report(
             image_a,
             image_b,
             path=report,
+            n_features=(len(a.descriptors), len(b.descriptors)),
+            n_inliers=int(result.n_inliers),
             n_matches=len(result.matches),
             matches=result.inlier_coordinates(a, b),
             transform=result.transform,
             accepted=bool(result),
             reason=result.reason,
-            method={"extractor": " ".join(repr(extractor).split()), "verifier": " ".join(repr(verifier).split())},
+            method=method,
             seconds=seconds,
+            reader=extractor.reader,
         )
         say(f"report: {path}")

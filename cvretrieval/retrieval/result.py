@@ -110,6 +110,8 @@ class SearchResult:
         Facts about the index, e.g. ``{"path": "photos.cvr", "n_images": 50}``.
     failures : sequence of (str, str), optional
         Name and reason of each query that could not be read.
+    reader : ImageReader, optional
+        How the index reads images, so that reports and figures read them alike.
 
     Attributes
     ----------
@@ -133,11 +135,13 @@ class SearchResult:
         method: Mapping[str, str] | None = None,
         index: Mapping[str, Any] | None = None,
         failures: Sequence[tuple[str, str]] = (),
+        reader: Any = None,
     ) -> None:
         self.queries = tuple(queries)
         self.method = dict(method or {})
         self.index = dict(index or {})
         self.failures = list(failures)
+        self.reader = reader
 
     @property
     def ids(self) -> list[list[str]]:
@@ -157,7 +161,7 @@ class SearchResult:
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
-            return SearchResult(self.queries[key], self.method, self.index, self.failures)
+            return SearchResult(self.queries[key], self.method, self.index, self.failures, self.reader)
         return self.queries[key]
 
     def __len__(self) -> int:
@@ -185,10 +189,10 @@ class SearchResult:
         # The report lives in the room above; the method is here because a result is where users look for it.
         from cvretrieval.plotting import write_search_report
 
-        return write_search_report(self, path)
+        return write_search_report(self, path, reader=self.reader)
 
     def show(self, n_hits: int = 5) -> Any:
         """Draw each query beside its best hits with matplotlib and return the figure (``[plot]`` extra)."""
         from cvretrieval.plotting import show_search_result
 
-        return show_search_result(self, n_hits=n_hits)
+        return show_search_result(self, n_hits=n_hits, reader=self.reader)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 
 from cvretrieval._parallel import map_blocks
 from cvretrieval._validation import ImageReadError, StoreError
@@ -83,8 +84,17 @@ def search(
         )
         for query in queries
     ]
-    info = {"path": str(retriever.path_), "n_images": len([r for r in records if r.status != "failed"])}
-    return SearchResult(results, method_of(retriever), info, failures)
+    held = [record for record in records if record.status != "failed"]
+    info = {
+        "path": str(retriever.path_),
+        "n_images": len(held),
+        "n_failed": len(retriever._store.failures()),
+        "n_features": sum(record.n_features for record in held),
+    }
+    # A report must still say what was done when the defaults have changed.
+    with config_context(print_changed_only=False):
+        method = method_of(retriever)
+    return SearchResult(results, method, info, failures, getattr(retriever._stages.extractor, "reader", None))
 
 
 def method_of(retriever: Any) -> dict[str, str]:
