@@ -130,7 +130,7 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
             If the descriptors have another dimension than at fit, or are NaN or infinite; the message names the image.
         """
         check_is_fitted(self, "cluster_centers_")
-        X = check_local_features(X, n_dims=self.n_dims_, estimator=self, dtype=np.float32)
+        X = check_local_features(X, n_dims=self.n_dims_, estimator=self)
         nearest = NearestWord(self.cluster_centers_)
         words = np.empty(X.n_descriptors, dtype=np.int32)
         with single_threaded():

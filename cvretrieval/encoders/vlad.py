@@ -171,7 +171,7 @@ class VLAD(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         power = 1.0 if self.power is None else float(self.power)
         counts = np.empty(len(centers), dtype=np.int64)
         for i in range(block.start, block.stop):
-            descriptors = X.descriptors[X.offsets[i] : X.offsets[i + 1]].astype(np.float32, copy=False)
+            descriptors = X.descriptors[X.offsets[i] : X.offsets[i + 1]]
             if not len(descriptors):
                 continue
             counts[:] = 0
