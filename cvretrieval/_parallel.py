@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -79,9 +80,40 @@ def single_threaded() -> Iterator[None]:
                 _limit_restore = []
 
 
-def _run_single_threaded(function: Callable[[Block], Result], block: Block) -> Result:
-    with single_threaded():
-        return function(block)
+class _Crew:
+    """The threads that compute the blocks of one `map_blocks`; none of them outlives it.
+
+    joblib drops its threads when it is interrupted, and they go on: with memory that is being given back, with the
+    caller's thread limits, and into the end of the interpreter, which aborts the process.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._n_running = 0
+        self._is_dismissed = False
+
+    def __reduce__(self) -> tuple[type[_Crew], tuple[()]]:
+        return _Crew, ()  # in another process there are other threads
+
+    def run(self, function: Callable[[Block], Result], block: Block) -> Result | None:
+        with self._condition:
+            if self._is_dismissed:
+                return None
+            self._n_running += 1
+        try:
+            with single_threaded():
+                return function(block)
+        finally:
+            with self._condition:
+                self._n_running -= 1
+                self._condition.notify_all()
+
+    def dismiss(self) -> None:
+        """Begin no more blocks, and wait for those that have been begun."""
+        with self._condition:
+            self._is_dismissed = True
+            while self._n_running:
+                self._condition.wait()
 
 
 def effective_n_jobs(n_jobs: int | None) -> int:
@@ -107,8 +139,10 @@ def map_blocks(
     description: str = "",
     unit: str = "image",
     verbose: bool | int = False,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield ``function(block)`` for every block, in the order of the blocks.
+
+    Once the generator is closed or has raised, no block is being computed any more.
 
     Parameters
     ----------
@@ -129,14 +163,17 @@ def map_blocks(
     bar = progress_bar(total=sum(weights) if weights is not None else None, description=description, unit=unit,
                        verbose=verbose)  # fmt: skip
     try:
-        for i, result in enumerate(_results(function, blocks, n_jobs)):
-            yield result
-            bar.update(weights[i] if weights is not None else 1)
+        with closing(_results(function, blocks, n_jobs)) as results:
+            for i, result in enumerate(results):
+                yield result
+                bar.update(weights[i] if weights is not None else 1)
     finally:
         bar.close()
 
 
-def _results(function: Callable[[Block], Result], blocks: Iterable[Block], n_jobs: int | None) -> Iterator[Result]:
+def _results(
+    function: Callable[[Block], Result], blocks: Iterable[Block], n_jobs: int | None
+) -> Generator[Result, None, None]:
     if effective_n_jobs(n_jobs) == 1:
         with single_threaded():
             for block in blocks:
@@ -147,9 +184,20 @@ def _results(function: Callable[[Block], Result], blocks: Iterable[Block], n_job
     pool = joblib.Parallel(
         n_jobs=n_jobs, prefer="threads", return_as="generator", pre_dispatch="2*n_jobs", batch_size=1
     )
+    crew = _Crew()
     # Limited here for threads, and in the worker for the processes that a parallel_config may have asked for.
     with single_threaded():
-        yield from pool(joblib.delayed(_run_single_threaded)(function, block) for block in blocks)
+        results = pool(joblib.delayed(crew.run)(function, block) for block in blocks)
+        try:
+            # Not "yield from", which would hand an interruption to joblib first.
+            for result in results:  # noqa: UP028
+                yield result
+        finally:
+            crew.dismiss()
+            with warnings.catch_warnings():
+                # joblib reproaches the caller who stops early with unused results.
+                warnings.simplefilter("ignore", UserWarning)
+                results.close()
 
 
 def progress_bar(*, total: int | None, description: str = "", unit: str = "image", verbose: bool | int = True) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -87,3 +88,36 @@ def test_progress_bar_is_silent_when_not_a_terminal(capsys):
     with progress_bar(total=3, verbose=True) as bar:
         bar.update(3)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("leave", ["close", "raise", "fail"])
+def test_no_block_outlives_the_driver(leave):
+    """Threads that go on would work with freed memory and abort the interpreter at its end."""
+    running, begun = set(), []
+
+    def work(block):
+        running.add(block)
+        begun.append(block)
+        try:
+            time.sleep(0.02)
+            if leave == "fail" and block == 4:
+                raise KeyError(block)
+        finally:
+            running.discard(block)
+        return block
+
+    results = map_blocks(work, range(200), n_jobs=4)
+    if leave == "close":
+        next(results)
+        results.close()
+    elif leave == "raise":
+        next(results)
+        with pytest.raises(KeyboardInterrupt):
+            results.throw(KeyboardInterrupt)
+    else:
+        with pytest.raises(KeyError):
+            list(results)
+    n_begun = len(begun)
+    assert not running and n_begun < 50
+    time.sleep(0.1)
+    assert len(begun) == n_begun

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,9 +36,10 @@ from cvretrieval.cli.method import (
 if TYPE_CHECKING:
     from cvretrieval import ImageRetriever
     from cvretrieval.retrieval.ingestion import IndexingReport
+    from cvretrieval.retrieval.integrity import Damage
 
 PhotosArgument = Annotated[
-    list[Path], typer.Argument(help="Folders (searched with all their sub-folders) and files.", metavar="PHOTOS...")
+    list[Path], typer.Argument(help="Folders (searched with all their sub-folders) and files.", metavar="PHOTOS")
 ]
 
 
@@ -60,13 +62,14 @@ def index(
     Images that are in the index unchanged are skipped. SIFT features, VLAD vectors and geometric verification.
     """
     from cvretrieval import ImageRetriever
+    from cvretrieval.retrieval.durable import is_empty_folder
 
     method: dict[str, Any] = {
         "features": features, "max_size": max_size, "words": words, "pca": pca, "exif": exif and exif.value,
         "upright": upright, "seed": seed,
     }  # fmt: skip
     session: dict[str, Any] = {"on_error": on_error.value, "n_jobs": jobs, "verbose": not quiet}
-    if out.exists():
+    if out.exists() and not is_empty_folder(out):
         retriever = ImageRetriever.load(out, **session)
         changed = differences(method, retriever)
         if changed:
@@ -99,17 +102,27 @@ def add(
 def remove(
     index: IndexArgument,
     names: Annotated[
-        list[str], typer.Argument(help="Ids of images, as `search` and `info` print them.", metavar="NAME...")
-    ],
+        list[str] | None,
+        typer.Argument(help="Ids as `search` and `info` print them, or paths of the photos.", metavar="NAME"),
+    ] = None,
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="Remove the photos whose data in the index are damaged.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Remove photos from an index by name; the files themselves are not touched."""
+    """Remove photos from an index; the files themselves are not touched."""
     from cvretrieval import ImageRetriever
 
-    retriever = ImageRetriever.load(index)
-    retriever.remove(names)
+    if not names and not damaged:
+        raise ValueError("Give the NAME of photos to remove, or --damaged.")
+    retriever = ImageRetriever.load(index, verbose=not quiet)
+    lost = {name for damage in retriever.check() for name in damage.ids} if damaged else set()
+    chosen = {*(names or ()), *lost}
+    retriever.remove(sorted(chosen))
     if not quiet:
-        say(f"removed {len(names)}, {len(retriever)} left; `cvretrieval compact {index}` gives their space back")
+        if lost:
+            say("\n".join(sorted(lost)))
+        say(f"removed {len(chosen)}, {len(retriever)} left; `cvretrieval compact {index}` gives their space back")
 
 
 def compact(index: IndexArgument, quiet: QuietOption = False) -> None:
@@ -127,36 +140,56 @@ def compact(index: IndexArgument, quiet: QuietOption = False) -> None:
 def info(
     index: IndexArgument,
     names: Annotated[bool, typer.Option("--names", help="List the ids of all images.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every byte and compare it with the checksums; exit with 1 on damage.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what is in an index: counts, size, method, and the images that could not be read."""
     from cvretrieval import ImageRetriever
     from cvretrieval.retrieval.searching import method_of
 
-    retriever = ImageRetriever.load(index)
+    retriever = ImageRetriever.load(index, verbose=not as_json)
     facts = retriever.info()
     method = method_of(retriever)
     failures = retriever.failures
+    damages = retriever.check() if check else []
     if as_json:
         facts = {**facts, "method": method, "failures": [{"path": path, "reason": why} for path, why in failures]}
         if names:
             facts["ids"] = retriever.ids
+        if check:
+            facts["damages"] = [{**vars(damage), "path": str(damage.path)} for damage in damages]
         print(json.dumps(facts, indent=2, default=str))
-        return
-    rows = [(name, human_bytes(value) if name.startswith("n_bytes") else value) for name, value in facts.items()]
-    print(table([(name, value) for name, value in rows if not isinstance(value, dict)] + list(method.items())))
-    if failures:
-        print(f"\nunreadable ({len(failures)})")
-        print(table(failures))
-    if names:
-        print()
-        print("\n".join(retriever.ids))
+    else:
+        rows = [(name, human_bytes(value) if name.startswith("n_bytes") else value) for name, value in facts.items()]
+        print(table([(name, value) for name, value in rows if not isinstance(value, dict)] + list(method.items())))
+        if failures:
+            print(f"\nunreadable ({len(failures)})")
+            print(table(failures))
+        if names:
+            print()
+            print("\n".join(retriever.ids))
+        if check and not damages:
+            print("\nevery file is as it was written")
+    if damages:
+        _report_damages(damages, index)
+
+
+def _report_damages(damages: list[Damage], index: Path) -> None:
+    say(f"\n{len(damages)} damaged file{'s' if len(damages) > 1 else ''}:")
+    say(table([(damage.path, damage.reason, f"{len(damage.ids)} images") for damage in damages]))
+    if any(damage.ids for damage in damages):
+        say(f"`cvretrieval remove {index} --damaged` removes the images in them; then add these photos again")
+    raise typer.Exit(1)
 
 
 def _refuse_empty(photos: list[Path]) -> None:
     """Say at once that there is nothing to index, before anything is created."""
     from cvretrieval.retrieval.sources import expand_images
 
+    if not any(os.path.lexists(path) for path in photos):
+        raise ValueError(f"{photos[0]} does not exist.")
     images, failures = expand_images(photos, None)
     if not images and not failures:
         raise ValueError(f"No images in {', '.join(map(str, photos))}.")

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cvretrieval._version import __version__
 from cvretrieval.cli import collection, doctor, evaluate, search, verify
 
+_WRITING = ("index", "add", "remove", "compact")
+
+
+class _Commands(TyperGroup):
+    """The commands; an interruption or a closed pipe is answered here, for typer would swallow it in silence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            kept = ctx.invoked_subcommand in _WRITING
+            hint = "; what was committed is kept, run the same command again to go on" if kept else ""
+            print(f"\ninterrupted{hint}", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader of our output went away, as `head` does; say nothing more to it, at exit neither.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+
+
 app = typer.Typer(
     name="cvretrieval",
+    cls=_Commands,
     help="Find the photos that show the same thing as this one.",
     epilog="Exit status: 0 done, 1 some inputs failed (they are named), 2 wrong use.",
     add_completion=False,
@@ -54,16 +76,11 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(errors="surrogateescape" if stream is sys.stdout else "backslashreplace")
     try:
         app(arguments)
-    except KeyboardInterrupt:
-        print("\ninterrupted; what was committed is kept, run the same command again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does; say nothing more to it, at exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
     except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError) as error:
         if os.environ.get("CVRETRIEVAL_DEBUG"):
             raise
+        from cvretrieval._validation import ImageReadError
+
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"error: {message}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(1 if isinstance(error, ImageReadError) else 2) from None

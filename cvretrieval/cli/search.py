@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cvretrieval.cli.common import IndexArgument, JobsOption, OnError, OnErrorOption, report_failures, say, table
+
+if TYPE_CHECKING:
+    from cvretrieval import ImageRetriever
 
 
 def search(
@@ -58,6 +61,8 @@ def search(
         result = retriever.search([os.fspath(file) for file in files], k=k, boxes=regions)
         failures += result.failures
         result.failures = failures
+    if not as_json:
+        _warn(retriever)
     if as_json:
         for query in result:
             print(_dump(query.to_dict()))
@@ -67,6 +72,15 @@ def search(
     if report is not None:
         say(f"report: {result.to_html(report)}")
     report_failures(failures, "query" if len(failures) == 1 else "querie")
+
+
+def _warn(retriever: ImageRetriever) -> None:
+    """Say what is missing in the index that was searched."""
+    facts = retriever.info()
+    if not facts["n_images"]:
+        say(f"{facts['path']} holds no images yet")
+    if facts["n_pending"]:
+        say(f"{facts['n_pending']} images have no vectors yet and are not found; run `index` or `add` again")
 
 
 def _parse_box(text: str) -> tuple[float, ...]:

@@ -48,10 +48,10 @@ def read_description(folder: Path) -> dict[str, Any]:
                 raise ValueError(f"{name!r} is no object")
     except FileNotFoundError:
         if folder.exists():
-            raise StoreError(f"{folder} is not an index: it has no {_NAME}. Name a folder made by an index.") from None
-        raise StoreError(
-            f"{folder} does not exist. Make an index with: cvretrieval index PHOTOS --out {folder}"
-        ) from None
+            what = "is not an index: it has no index.json. Name one that `cvretrieval index` has made, or a new one."
+        else:
+            what = f"does not exist. Make an index with: cvretrieval index PHOTOS --out {folder}"
+        raise StoreError(f"{folder} {what}") from None
     except NotADirectoryError:
         raise StoreError(f"{folder} is a file, not the folder of an index.") from None
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -108,13 +109,14 @@ def _extract(
     first = 0
     shard: list[Described] = []
     try:
-        for described in results:
-            shard += described
-            if len(shard) >= shard_images or (on_error == "raise" and any(image.reason for image in described)):
-                ready, shard = shard, []
-                ready_sources = sources[first : first + len(ready)]
-                first += len(ready)
-                _commit(store, ready_sources, ready, report, on_error)
+        with closing(results):
+            for described in results:
+                shard += described
+                if len(shard) >= shard_images or (on_error == "raise" and any(image.reason for image in described)):
+                    ready, shard = shard, []
+                    ready_sources = sources[first : first + len(ready)]
+                    first += len(ready)
+                    _commit(store, ready_sources, ready, report, on_error)
     except BaseException:
         # Interrupted between two commits: keep what is finished, then let the interruption go on.
         _commit(store, sources[first : first + len(shard)], shard, report, "skip")
@@ -212,7 +214,9 @@ def _encode_pending(store: Store, stages: Stages, n_jobs: int | None, verbose: b
         blocks = block_slices(len(features), _ENCODE_IMAGES)
         return shard, np.concatenate([serial.encode(features[block]) for block in blocks])
 
-    for shard, vectors in map_blocks(
+    results = map_blocks(
         encode, store.pending_shards(), n_jobs=n_jobs, description="encoding", unit="shard", verbose=verbose
-    ):
-        store.write_vectors(shard, vectors)
+    )
+    with closing(results):
+        for shard, vectors in results:
+            store.write_vectors(shard, vectors)

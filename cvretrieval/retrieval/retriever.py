@@ -184,12 +184,12 @@ class ImageRetriever(BaseEstimator):
         return self.report_
 
     def remove(self, ids: Sequence[str]) -> ImageRetriever:
-        """Remove images by id; `compact` gives their space back.
+        """Remove images by id or by the path of their file; `compact` gives their space back.
 
         Raises
         ------
         KeyError
-            Naming the ids that are not in the index; nothing is removed then.
+            Naming those that are not in the index; nothing is removed then.
         """
         self._check_open()
         with Store.open(self.path_, mode="w") as store:

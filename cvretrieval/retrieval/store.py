@@ -317,22 +317,28 @@ class Store:
             self._manifest.set_model(digest)
         self._load()
 
-    def remove(self, ids: Sequence[str]) -> None:
+    def remove(self, names: Sequence[str]) -> None:
         """Remove images, all or none.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Ids, or paths of the files.
 
         Raises
         ------
         KeyError
-            Naming the ids that are not in the store.
+            Naming those that are not in the store.
         """
         self._check_writable()
-        by_id = {record.id: record.key for record in self.records()}
-        missing = [name for name in ids if name not in by_id]
+        by_path = {record.path: record for record in self.records() if record.path is not None}
+        found = {name: self.find(name) or by_path.get(os.path.abspath(name)) for name in names}
+        missing = [name for name, record in found.items() if record is None]
         if missing:
             more = ", …" if len(missing) > 5 else ""
             raise KeyError(f"Not in the index: {', '.join(map(repr, missing[:5]))}{more}. Nothing was removed.")
         with self._manifest.transaction():
-            self._manifest.remove_images(by_id[name] for name in ids)
+            self._manifest.remove_images({record.key for record in found.values() if record is not None})
         self._load()
 
     def compact(self, *, verbose: bool | int = False) -> None:
