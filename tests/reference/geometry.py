@@ -1,0 +1,97 @@
+"""Similarity hypotheses, inliers and least-squares transforms by their definitions, one point at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def similarity(first, second):
+    """The similarity that maps one keypoint (x, y, scale, angle) to another."""
+    scale, turn = second[2] / first[2], second[3] - first[3]
+    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    transform = np.eye(3)
+    transform[:2, :2] = linear
+    transform[:2, 2] = np.asarray(second[:2]) - linear @ np.asarray(first[:2])
+    return transform
+
+
+def apply(transform, point):
+    x, y, w = transform @ np.array([point[0], point[1], 1.0])
+    return np.array([x / w, y / w]), w
+
+
+def scores(a, b, tolerance_a, tolerance_b, max_log_scale, min_cos):
+    """For each correspondence, the number of correspondences that agree with its similarity."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    counts = []
+    for i in range(len(a)):
+        transform = similarity(a[i], b[i])
+        scale, turn = b[i, 2] / a[i, 2], b[i, 3] - a[i, 3]
+        count = 0
+        for j in range(len(a)):
+            error = np.linalg.norm(apply(transform, a[j])[0] - b[j, :2])
+            near = error <= min(tolerance_b, scale * tolerance_a)
+            same_scale = abs(np.log(b[j, 2] / a[j, 2]) - np.log(scale)) <= max_log_scale
+            same_turn = np.cos(b[j, 3] - a[j, 3] - turn) >= min_cos
+            count += near and same_scale and same_turn
+        counts.append(count)
+    return np.array(counts)
+
+
+def inliers(a, b, transform, tolerance_a, tolerance_b, max_log_scale, min_cos):
+    """Which correspondences a transform explains; the Jacobian by central differences."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    inverse = np.linalg.inv(transform)
+    marked = np.zeros(len(a), dtype=bool)
+    for j in range(len(a)):
+        there, w = apply(transform, a[j])
+        back, _ = apply(inverse, b[j])
+        if w <= 0 or np.linalg.norm(there - b[j, :2]) > tolerance_b or np.linalg.norm(back - a[j, :2]) > tolerance_a:
+            continue
+        step = 1e-4
+        jacobian = np.column_stack(
+            [
+                (apply(transform, a[j, :2] + d)[0] - apply(transform, a[j, :2] - d)[0]) / (2 * step)
+                for d in (np.array([step, 0]), np.array([0, step]))
+            ]
+        )
+        area = np.linalg.det(jacobian)
+        if area <= 0 or abs(np.log(b[j, 2] / a[j, 2]) - 0.5 * np.log(area)) > max_log_scale:
+            continue
+        u, _, v = np.linalg.svd(jacobian)
+        rotation = u @ v
+        turn = np.arctan2(rotation[1, 0], rotation[0, 0])
+        marked[j] = np.cos(b[j, 3] - a[j, 3] - turn) >= min_cos
+    return marked
+
+
+def affine(points, images):
+    """Least-squares affine transform."""
+    design = np.column_stack([points, np.ones(len(points))])
+    transform = np.eye(3)
+    transform[:2] = np.linalg.lstsq(design, images, rcond=None)[0].T
+    return transform
+
+
+def fit_similarity(points, images):
+    """Least-squares similarity: x' = a x − b y + tx, y' = b x + a y + ty."""
+    rows, values = [], []
+    for (x, y), (u, v) in zip(points, images, strict=True):
+        rows += [[x, -y, 1, 0], [y, x, 0, 1]]
+        values += [u, v]
+    a, b, tx, ty = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)[0]
+    return np.array([[a, -b, tx], [b, a, ty], [0, 0, 1]])
+
+
+def transfer_error(transform, points, images):
+    """Sum of squared distances in the second image."""
+    return sum(np.sum((apply(transform, p)[0] - q) ** 2) for p, q in zip(points, images, strict=True))
+
+
+def count_places(a, b, apart_a, apart_b):
+    """Number of correspondences that lie apart from all counted before, in both images."""
+    kept = []
+    for p, q in zip(a, b, strict=True):
+        if not any(np.abs(p - r).max() < apart_a or np.abs(q - s).max() < apart_b for r, s in kept):
+            kept.append((p, q))
+    return len(kept)
