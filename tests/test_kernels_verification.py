@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cvretrieval._kernels.places import count_places
-from cvretrieval._kernels.transform_fitting import AFFINE, HOMOGRAPHY, SIMILARITY, fit_transform
-from cvretrieval.verification.estimation import Agreement, Correspondences, estimate_transform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cvretrieval._kernels.places import count_places
+from cvretrieval._kernels.transform_fitting import AFFINE, HOMOGRAPHY, SIMILARITY, fit_transform
 from cvretrieval.verification import match_descriptors
+from cvretrieval.verification.estimation import Agreement, Correspondences, estimate_transform
 from tests.reference import geometry, matching
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "spatial_verification.npz")
@@ -105,7 +105,7 @@ def test_inliers_of_a_transform(rng, widening):
 
 
 def test_singular_and_mirrored_transforms_explain_nothing(rng):
-    a, b, _ = correspondences(rng)
+    a, _, _ = correspondences(rng)
     pairs = Correspondences(a, a * [-1, 1, 1, 1])
     marked = np.ones(len(a))
     assert pairs.weigh_inliers(np.zeros((3, 3)), AGREEMENT, 1.0, marked) == 0 and not marked.any()

@@ -144,7 +144,7 @@ def fit_transform(pairs, weights, model, transform):
 
 @njit
 def _undo_normalisation(fitted, mean, spread_a, spread_b, transform):
-    """Write H = B⁻¹ N A, with A and B the maps p ↦ (p − mean) / spread of the two images; False if N sends 0 to infinity.
+    """Write H = B⁻¹ N A, with A, B: p ↦ (p − mean) / spread of the two images; False if H sends the origin to infinity.
 
     Parameters
     ----------

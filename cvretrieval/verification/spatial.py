@@ -195,7 +195,7 @@ def _longer_side(image: ImageFeatures) -> float:
     if image.image_size is not None and max(image.image_size) > 0:
         return float(max(image.image_size))
     keypoints: NDArray[np.float32] = image.keypoints  # type: ignore[assignment]
-    return float(max(np.ptp(keypoints[:, 0]), np.ptp(keypoints[:, 1]), 1.0))
+    return max(float(np.ptp(keypoints[:, 0])), float(np.ptp(keypoints[:, 1])), 1.0)
 
 
 def _count(n: int, noun: str) -> str:
