@@ -237,7 +237,7 @@ def _verified(
     if retriever.verifier is not None and query.features is not None and found:
         candidates = [key for key, _ in found[: retriever.n_verify]]
         features = retriever._store.features(candidates)
-        results = retriever.verifier.verify_candidates(query.features, features)
+        results = retriever.verifier.verify_candidates(query.features, features, n_jobs=retriever.n_jobs)
         verified = dict(zip(candidates, results, strict=True))
 
     def order(item: tuple[int, float]) -> tuple[bool, int, float, int]:
