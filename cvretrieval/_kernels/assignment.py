@@ -9,10 +9,10 @@ from cvretrieval._kernels._jit import njit
 
 @njit(fastmath=True)
 def read_ahead(descriptors):
-    """Return Σ_{i,d} x_id: reads a block from front to back, so that it is in cache when a matrix product packs it.
+    """Return Σ_{i,d} x_id²: not finite if a descriptor is NaN, infinite or too large to be squared in float32.
 
-    BLAS packs several rows at once, a pattern that the prefetchers of the processor follow badly: fetching the rows
-    from memory first makes the product a fifth faster.
+    To be called before the matrix product. BLAS packs several rows at once, a pattern that the prefetchers of the
+    processor follow badly; reading a block from front to back first makes the product a fifth faster.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def read_ahead(descriptors):
     total = np.float32(0.0)
     for i in range(n_descriptors):
         for d in range(n_dims):
-            total += descriptors[i, d]
+            total += descriptors[i, d] * descriptors[i, d]
     return total
 
 
@@ -30,8 +30,7 @@ def read_ahead(descriptors):
 def best_words(products, half_norms, first_word, best, words):
     """Keep the best word of each descriptor: argmin_k ‖x − c_k‖² = argmax_k ⟨c_k, x⟩ − ½‖c_k‖²; ties to the lowest k.
 
-    Called once per chunk of words, in ascending order; the chunk that holds word 0 starts anew. A descriptor whose
-    scores are all NaN keeps word 0 and a best score of −inf.
+    Called once per chunk of words, in ascending order; the chunk that holds word 0 starts anew.
 
     Parameters
     ----------

@@ -63,8 +63,7 @@ def aggregate_unit_residuals(descriptors, words, centroids, vlad, counts):
 def normalize_vlad(vlad, counts, mass_norm, power, intra_norm, l2_norm):
     """Normalise in place, in this order: mass, signed power, per-word L2, global L2; norms are max(n, 1e-12).
 
-    mass: v_k / n_k; power: sign(z)|z|^power; per-word: v_k / ‖v_k‖; global: v / ‖v‖. Returns Σ z² after the power,
-    which is finite if and only if the sums of residuals were (and no square overflows float32).
+    mass: v_k / n_k; power: sign(z)|z|^power; per-word: v_k / ‖v_k‖; global: v / ‖v‖.
 
     Parameters
     ----------
@@ -76,7 +75,6 @@ def normalize_vlad(vlad, counts, mass_norm, power, intra_norm, l2_norm):
         1 leaves the values as they are.
     """
     n_words, n_dims = vlad.shape
-    size = 0.0
     total = 0.0
     for k in range(n_words):
         if counts[k] == 0:
@@ -100,7 +98,6 @@ def normalize_vlad(vlad, counts, mass_norm, power, intra_norm, l2_norm):
                 value = np.copysign(np.float32(abs(value) ** power), value)
                 square += value * value
                 vlad[k, d] = value
-        size += np.float64(square)
         if intra_norm:
             norm = np.sqrt(square)
             scale = np.float32(1.0 / max(norm, 1e-12))
@@ -115,4 +112,3 @@ def normalize_vlad(vlad, counts, mass_norm, power, intra_norm, l2_norm):
             if counts[k] > 0:
                 for d in range(n_dims):
                     vlad[k, d] *= scale
-    return size

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval._kernels.assignment import best_words, read_ahead
+from cvretrieval._validation import non_finite_descriptors
 
 #: Descriptors per matrix product, at most. Measured with 128 dimensions and 64 words: fewer cost calls, more leave the
 #: second-level cache between the product, the comparison and the residuals.
@@ -32,6 +33,8 @@ class NearestWord:
     ----------
     centers : ndarray of shape (n_words, n_dims)
         The words; ties go to the lowest.
+    owner : object
+        The estimator that errors name.
 
     Notes
     -----
@@ -39,7 +42,8 @@ class NearestWord:
     batches and threads cannot change a bit.
     """
 
-    def __init__(self, centers: NDArray[Any]) -> None:
+    def __init__(self, centers: NDArray[Any], owner: Any) -> None:
+        self._owner = owner
         self.centers = np.ascontiguousarray(centers, dtype=np.float32)
         # In float64: the difference of two near-equal distances decides.
         squares = np.einsum("ij,ij->i", self.centers, self.centers, dtype=np.float64)
@@ -53,27 +57,27 @@ class NearestWord:
         self._best = np.empty(BLOCK, dtype=np.float32)
         self._words = np.empty(BLOCK, dtype=np.int32)
 
-    def blocks(self, descriptors: NDArray[Any]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
+    def blocks(self, descriptors: NDArray[Any], image: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
         """Yield the descriptors of one image block by block with their words; the words are overwritten by the next.
 
         Descriptors in bytes are converted block by block.
+
+        Raises
+        ------
+        ValueError
+            If a descriptor is NaN or infinite; `image` is the number that the message names.
         """
         for start, stop in pairwise(block_bounds(len(descriptors))):
             block = descriptors[start:stop].astype(np.float32, copy=False)
-            read_ahead(block)
+            if not np.isfinite(read_ahead(block)):
+                raise non_finite_descriptors(self._owner, image)
             words = self._words[: stop - start]
             for first, centers, half_norms, products in self._chunks:
                 np.matmul(centers, block.T, out=products[:, : stop - start])
                 best_words(products, half_norms, first, self._best, words)
             yield block, words
 
-    def assign(self, descriptors: NDArray[Any], assigned: NDArray[np.int32]) -> bool:
-        """Write the words of the descriptors of one image; return whether all of them are finite and so have one."""
-        start = 0
-        finite = True
-        for block, words in self.blocks(descriptors):
-            stop = start + len(block)
-            assigned[start:stop] = words
-            finite &= bool(np.isfinite(self._best[: len(block)]).all())
-            start = stop
-        return finite
+    def assign(self, descriptors: NDArray[Any], image: int) -> NDArray[np.int32]:
+        """Return the words of the descriptors of one image, int32 of shape (n_descriptors,); errors as `blocks`."""
+        parts = [words.copy() for _, words in self.blocks(descriptors, image)]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)

@@ -11,11 +11,12 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._parallel import single_threaded
-from cvretrieval._validation import check_choice, check_number, non_finite_descriptors
+from cvretrieval._validation import check_choice, check_number, describe_array, non_finite_descriptors
 from cvretrieval.codebooks.assignment import NearestWord
 from cvretrieval.local_features import LocalFeatures, check_local_features
 
@@ -109,8 +110,10 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
             raise ValueError("KMeansCodebook cannot be fitted: none of the images has any descriptor.")
         random_state = check_random_state(self.random_state)
         rows = self._sample(X, random_state)
-        if not np.isfinite(rows).all():
-            raise non_finite_descriptors(self, _first_non_finite_image(X))
+        if not _are_finite(rows):
+            raise non_finite_descriptors(
+                self, next(i for i, image in enumerate(X) if not _are_finite(image.descriptors))
+            )
         self.n_dims_ = X.n_dims
         self.n_samples_ = len(rows)
         distinct = np.unique(rows, axis=0) if len(rows) <= 2 * self.n_words else None
@@ -131,14 +134,10 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         """
         check_is_fitted(self, "cluster_centers_")
         X = check_local_features(X, n_dims=self.n_dims_, estimator=self)
-        nearest = NearestWord(self.cluster_centers_)
-        words = np.empty(X.n_descriptors, dtype=np.int32)
+        nearest = NearestWord(self.cluster_centers_, self)
         with single_threaded():
-            for i in range(len(X)):
-                rows = slice(X.offsets[i], X.offsets[i + 1])
-                if not nearest.assign(X.descriptors[rows], words[rows]):
-                    raise non_finite_descriptors(self, i)
-        return words
+            words = [nearest.assign(image.descriptors, i) for i, image in enumerate(X)]
+        return np.concatenate(words) if words else np.empty(0, dtype=np.int32)
 
     def _check_parameters(self) -> None:
         check_number(self, "n_words", self.n_words, low=1, integer=True)
@@ -151,20 +150,13 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
     def _sample(self, X: LocalFeatures, random_state: np.random.RandomState) -> NDArray[np.float32]:
         if self.max_samples is None or X.n_descriptors <= self.max_samples:
             return X.descriptors.astype(np.float32, copy=False)
-        drawn = random_state.choice(X.n_descriptors, self.max_samples, replace=False)
+        drawn = sample_without_replacement(X.n_descriptors, self.max_samples, random_state=random_state)
         # In order of the rows: a memory-mapped source is then read from front to back.
         return X.descriptors[np.sort(drawn)].astype(np.float32, copy=False)
 
     def _take_all(self, distinct: NDArray[np.float32]) -> None:
         """Make every distinct descriptor a word; surplus words repeat the first and so are never nearest."""
         surplus = int(self.n_words) - len(distinct)
-        if surplus:
-            warnings.warn(
-                f"There are only {len(distinct)} distinct descriptors for n_words={self.n_words}: "
-                f"{surplus} words will stay empty.",
-                UserWarning,
-                stacklevel=3,
-            )
         self.cluster_centers_ = np.concatenate([distinct, np.repeat(distinct[:1], surplus, axis=0)])
         self.inertia_ = 0.0
         self.n_iter_ = 0
@@ -189,15 +181,23 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         self.n_iter_ = int(model.n_iter_)
 
     def _count_useless_words(self, rows: NDArray[np.float32]) -> None:
-        words = np.empty(len(rows), dtype=np.int32)
         with single_threaded():
-            NearestWord(self.cluster_centers_).assign(rows, words)
+            words = NearestWord(self.cluster_centers_, self).assign(rows, image=0)
         self.n_empty_words_ = int(self.n_words - np.count_nonzero(np.bincount(words, minlength=self.n_words)))
         self.n_duplicate_words_ = int(self.n_words - len(np.unique(self.cluster_centers_, axis=0)))
+        if self.n_empty_words_:
+            warnings.warn(
+                f"{self.n_empty_words_} of n_words={self.n_words} words stay empty, {self.n_duplicate_words_} of them "
+                f"as repetitions of others: too many words for this sample of {len(rows)} descriptors.",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
-def _first_non_finite_image(X: LocalFeatures) -> int:
-    return next(i for i, image in enumerate(X) if not np.isfinite(image.descriptors).all())
+def _are_finite(descriptors: NDArray[Any]) -> bool:
+    """Whether all descriptors are finite, and so are their squared norms in float32."""
+    rows = descriptors.astype(np.float32, copy=False)
+    return bool(np.isfinite(np.einsum("ij,ij->i", rows, rows)).all())
 
 
 def resolve_codebook(codebook: Any, owner: Any) -> Any:
@@ -219,6 +219,9 @@ def resolve_codebook(codebook: Any, owner: Any) -> Any:
         raise ValueError(
             f"The codebook given to {name} is not fitted: call {type(codebook).__name__}.fit first, or give n_words."
         )
-    if np.ndim(centers) != 2:
-        raise ValueError(f"The cluster_centers_ of the codebook given to {name} must be 2-D.")
+    if np.ndim(centers) != 2 or not len(centers) or not np.isfinite(centers).all():
+        raise ValueError(
+            f"The cluster_centers_ of the codebook given to {name} must be finite numbers of shape (n_words, n_dims). "
+            f"Got {describe_array(np.asarray(centers))} instead."
+        )
     return codebook

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._kernels.vlad import aggregate_residuals, aggregate_unit_residuals, normalize_vlad
 from cvretrieval._parallel import block_slices, map_blocks
-from cvretrieval._validation import check_choice, check_flag, check_number, dimension_mismatch, non_finite_descriptors
+from cvretrieval._validation import check_choice, check_flag, check_number, dimension_mismatch
 from cvretrieval.codebooks import KMeansCodebook, NearestWord, resolve_codebook
 from cvretrieval.local_features import LocalFeatures, check_local_features
 
@@ -30,7 +30,8 @@ class VLAD(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     n_words : int, default=64
         Words of the codebook that `fit` learns; ignored if `codebook` is given.
     codebook : fitted clusterer, optional
-        Anything with ``cluster_centers_`` (`KMeansCodebook`, scikit-learn's ``KMeans``); kept as it is.
+        Anything with ``cluster_centers_`` (`KMeansCodebook`, scikit-learn's ``KMeans``); kept as it is, by `fit` and
+        when cross-validation clones the encoder.
     power : float or None, default=0.5
         Signed power sign(z)|z|^power of every component; None or 1 leaves them.
     intra_norm : bool, default=False
@@ -166,7 +167,7 @@ class VLAD(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _encode(self, X: LocalFeatures, block: slice, centers: NDArray[Any], vectors: NDArray[np.float32]) -> None:
         """Write the vectors of a block of images; each image is computed from its own rows alone."""
-        nearest = NearestWord(centers)
+        nearest = NearestWord(centers, self)
         aggregate = aggregate_unit_residuals if self.residual_norm else aggregate_residuals
         power = 1.0 if self.power is None else float(self.power)
         counts = np.empty(len(centers), dtype=np.int64)
@@ -175,18 +176,23 @@ class VLAD(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             if not len(descriptors):
                 continue
             counts[:] = 0
-            for rows, words in nearest.blocks(descriptors):
+            for rows, words in nearest.blocks(descriptors, i):
                 aggregate(rows, words, centers, vectors[i], counts)
-            size = normalize_vlad(vectors[i], counts, self.mass_norm, power, self.intra_norm, self.norm == "l2")
-            if not np.isfinite(size):
-                raise non_finite_descriptors(self, i)
+            normalize_vlad(vectors[i], counts, self.mass_norm, power, self.intra_norm, self.norm == "l2")
 
     def _check_parameters(self) -> None:
         check_number(self, "n_words", self.n_words, low=1, integer=True)
         check_number(self, "power", self.power, low=0, low_open=True, optional=True)
         check_choice(self, "norm", self.norm, ("l2", None))
+        check_number(self, "max_samples", self.max_samples, low=1, integer=True, optional=True)
         for flag in ("intra_norm", "residual_norm", "mass_norm"):
             check_flag(self, flag, getattr(self, flag))
+
+    def __sklearn_clone__(self) -> VLAD:
+        copy: VLAD = super().__sklearn_clone__()
+        # scikit-learn would clone the codebook as well, and a clone is not fitted.
+        copy.codebook = self.codebook
+        return copy
 
     @property
     def _n_features_out(self) -> int:

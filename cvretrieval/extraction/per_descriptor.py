@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import check_random_state
+from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._base import LocalFeaturesInputMixin
@@ -65,7 +66,9 @@ class PerDescriptor(LocalFeaturesInputMixin, TransformerMixin, BaseEstimator):
         rows: Any = slice(None)
         if self.max_samples is not None and X.n_descriptors > self.max_samples:
             random_state = check_random_state(self.random_state)
-            rows = np.sort(random_state.choice(X.n_descriptors, self.max_samples, replace=False))
+            drawn = sample_without_replacement(X.n_descriptors, self.max_samples, random_state=random_state)
+            # In order of the rows: a memory-mapped source is then read from front to back.
+            rows = np.sort(drawn)
         self.n_dims_ = X.n_dims
         self.estimator_ = clone(self.estimator).fit(X.descriptors[rows].astype(np.float32))
         return self

@@ -99,7 +99,8 @@ class PCAWhitening(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             )
         solver = "full" if most <= _FULL_SVD else "auto"
         pca = PCA(self.n_components, svd_solver=solver, random_state=self.random_state)
-        with single_threaded():
+        # Identical vectors: scikit-learn divides the variances by their sum, 0, for an attribute that is not used here.
+        with single_threaded(), np.errstate(invalid="ignore"):
             pca.fit(X)
         self.mean_ = pca.mean_
         self.components_ = pca.components_
@@ -113,12 +114,13 @@ class PCAWhitening(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_is_fitted(self, "components_")
         self._check_parameters()
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        directions = (self.components_ * self._scale()[:, None]).astype(X.dtype, copy=False)
+        directions = self.components_.astype(X.dtype, copy=False)
         centred = X - self.mean_.astype(X.dtype, copy=False)
         with single_threaded():
             # Row by row: a product over many rows may round differently from one over few, and batches must not
             # change a bit.
             Z = np.stack([directions @ row for row in centred]) if len(X) else centred @ directions.T
+        Z *= self._scale().astype(X.dtype)
         return l2_normalize(Z) if self.norm == "l2" else Z
 
     def _scale(self) -> NDArray[np.float64]:
