@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import FunctionTransformer
 
 from cvretrieval import SIFT, ImageReader, ImageReadError, LocalFeatures, PerDescriptor
 from cvretrieval.images import ImageRegion
@@ -161,3 +162,6 @@ def test_per_descriptor_errors(rng):
     assert fitted.transform([None]).descriptors.shape == (0, 2)
     with pytest.raises(ValueError, match="none of the images has any descriptor"):
         PerDescriptor(PCA(2)).fit([None])
+    halving = PerDescriptor(FunctionTransformer(lambda rows: rows[::2])).fit(X)
+    with pytest.raises(ValueError, match="must turn each row into one row. FunctionTransformer turned 20 rows into an"):
+        halving.transform(X)

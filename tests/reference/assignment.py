@@ -1,0 +1,34 @@
+"""Nearest words, one distance at a time, in float64."""
+
+import numpy as np
+
+
+def nearest_words_naive(descriptors, centers):
+    """Return the word of least Euclidean distance for each descriptor; ties to the lowest."""
+    words = []
+    for x in np.asarray(descriptors, dtype=np.float64):
+        best, word = np.inf, 0
+        for k, center in enumerate(np.asarray(centers, dtype=np.float64)):
+            square = sum((a - b) ** 2 for a, b in zip(x, center, strict=True))
+            if square < best:
+                best, word = square, k
+        words.append(word)
+    return np.array(words, dtype=np.int64)
+
+
+def best_words_naive(scores):
+    """Return best score and word of each column of scores (n_words, n_descriptors); NaN never wins."""
+    best, words = [], []
+    for column in np.asarray(scores).T:
+        top, word = -np.inf, 0
+        for k, score in enumerate(column):
+            if score > top:
+                top, word = score, k
+        best.append(top)
+        words.append(word)
+    return np.array(best), np.array(words, dtype=np.int64)
+
+
+def sum_squares_naive(descriptors):
+    """Add up the squares of all elements."""
+    return sum(float(value) ** 2 for row in descriptors for value in row)

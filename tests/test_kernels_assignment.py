@@ -1,0 +1,125 @@
+"""Nearest-word kernels against their slow twins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvretrieval._kernels.assignment import best_words, read_ahead
+from cvretrieval.codebooks import NearestWord
+from cvretrieval.codebooks.assignment import BLOCK, WORD_CHUNK, block_bounds
+from tests.reference.assignment import best_words_naive, nearest_words_naive, sum_squares_naive
+
+
+def assign(descriptors, centers):
+    return NearestWord(centers, "this test").assign(np.asarray(descriptors, dtype=np.float32), 3)
+
+
+def whole_numbers(rng, n, n_dims, high=4):
+    """Every product and distance of these is exact in float32, and ties are frequent."""
+    return rng.integers(-high, high + 1, (n, n_dims)).astype(np.float32)
+
+
+@pytest.mark.parametrize("n_words", [1, 2, 3, 4, 5, 6, 17])
+@pytest.mark.parametrize("n_descriptors", [1, 7, 8, 9, 255, 256, 257])
+def test_best_words_is_the_running_maximum(n_words, n_descriptors, rng):
+    products = rng.integers(-9, 10, (n_words, n_descriptors + 5)).astype(np.float32)
+    half_norms = rng.integers(0, 5, n_words).astype(np.float32) / 2
+    expected_best, expected = best_words_naive(products[:, :n_descriptors] - half_norms[:, None])
+    best, words = np.full(n_descriptors, 99, np.float32), np.full(n_descriptors, 99, np.int32)
+    best_words(products, half_norms, 0, best, words)
+    np.testing.assert_array_equal(words, expected)
+    np.testing.assert_array_equal(best, expected_best)
+    # Two calls, each with a part of the words, say the same.
+    cut = n_words // 2
+    best_words(products[:cut], half_norms[:cut], 0, best, words)
+    if cut:
+        best_words(products[cut:], half_norms[cut:], cut, best, words)
+        np.testing.assert_array_equal(words, expected)
+        np.testing.assert_array_equal(best, expected_best)
+
+
+def test_best_words_never_lets_nan_win():
+    products = np.array([[np.nan, 1, np.nan], [2, np.nan, np.nan]], dtype=np.float32)
+    best, words = np.empty(3, np.float32), np.empty(3, np.int32)
+    best_words(products, np.zeros(2, np.float32), 0, best, words)
+    expected_best, expected = best_words_naive(products)
+    np.testing.assert_array_equal(words, expected)
+    np.testing.assert_array_equal(best, expected_best)
+    assert words.tolist() == [1, 0, 0] and best[2] == -np.inf
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 128), (257, 5), (0, 8)])
+def test_read_ahead_sums_squares(shape, rng):
+    descriptors = rng.integers(-9, 9, shape).astype(np.float32)
+    assert read_ahead(descriptors) == sum_squares_naive(descriptors)
+
+
+@pytest.mark.parametrize("n_words", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("n_descriptors", [1, 2, 255, 256, 257])
+def test_words_are_nearest_and_ties_go_to_the_lowest(n_words, n_descriptors, rng):
+    centers, descriptors = whole_numbers(rng, n_words, 3, 2), whole_numbers(rng, n_descriptors, 3, 3)
+    words = assign(descriptors, centers)
+    np.testing.assert_array_equal(words, nearest_words_naive(descriptors, centers))
+    assert words.dtype == np.int32
+
+
+@pytest.mark.parametrize("n_descriptors", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 1])
+def test_blocks_of_descriptors_have_no_seams(n_descriptors, rng):
+    centers, descriptors = whole_numbers(rng, 5, 4), whole_numbers(rng, n_descriptors, 4)
+    np.testing.assert_array_equal(assign(descriptors, centers), nearest_words_naive(descriptors, centers))
+
+
+@pytest.mark.parametrize("n_words", [WORD_CHUNK - 1, WORD_CHUNK, WORD_CHUNK + 1, 2 * WORD_CHUNK + 3])
+def test_chunks_of_words_have_no_seams(n_words, rng):
+    # Repeated words: the tie between the first and the last chunk goes to the first.
+    centers = whole_numbers(rng, n_words, 6)
+    centers[-1] = centers[0]
+    descriptors = np.concatenate([whole_numbers(rng, 60, 6), centers[:1]])
+    words = assign(descriptors, centers)
+    np.testing.assert_array_equal(words, nearest_words_naive(descriptors, centers))
+    assert words[-1] == 0
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 40), st.integers(1, 9))
+def test_words_of_whole_numbers_are_exact(seed, n_words, n_descriptors, n_dims):
+    rng = np.random.default_rng(seed)
+    centers, descriptors = whole_numbers(rng, n_words, n_dims, 1), whole_numbers(rng, n_descriptors, n_dims, 1)
+    np.testing.assert_array_equal(assign(descriptors, centers), nearest_words_naive(descriptors, centers))
+
+
+def test_words_of_real_numbers_are_nearest_within_rounding(rng):
+    centers, descriptors = rng.normal(size=(64, 128)), rng.normal(size=(500, 128))
+    words = assign(descriptors, centers)
+    squares = ((descriptors[:, None] - centers) ** 2).sum(axis=2)
+    excess = squares[np.arange(500), words] - squares.min(axis=1)
+    assert excess.max() < 1e-4
+    assert (words == nearest_words_naive(descriptors, centers)).mean() > 0.99
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20])
+@pytest.mark.parametrize("row", [0, 700, 1499])
+def test_descriptors_that_are_not_finite_are_refused(value, row, rng):
+    descriptors, centers = rng.normal(size=(1500, 5)), rng.normal(size=(3, 5))
+    descriptors[row, 2] = value
+    with pytest.raises(ValueError, match="this test got descriptors of image 3 that are NaN, infinite or too large"):
+        assign(descriptors, centers)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 5 * BLOCK))
+def test_blocks_cover_an_image_evenly(n_descriptors):
+    bounds = block_bounds(n_descriptors)
+    sizes = np.diff(bounds)
+    assert bounds[0] == 0 and bounds[-1] == n_descriptors
+    assert all(0 < size <= BLOCK for size in sizes)
+    assert len(sizes) == 0 or max(sizes) - min(sizes) <= 1
+
+
+def test_bytes_are_converted_block_by_block(rng):
+    descriptors, centers = rng.integers(0, 256, (1300, 8), dtype=np.uint8), rng.integers(0, 256, (7, 8))
+    words = NearestWord(centers, "this test").assign(descriptors, 0)
+    np.testing.assert_array_equal(words, nearest_words_naive(descriptors, centers))
