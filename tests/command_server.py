@@ -1,0 +1,231 @@
+"""The command line in real processes to kill, in milliseconds each.
+
+A server that has imported everything forks one child per command. `CommandServer` is the side of the tests. ``python -m
+tests.command_server`` is the server; it reads one JSON request a line and answers with two lines, the process id of the
+child and its exit status. The child runs ``cvretrieval.cli.main.main`` and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Command:
+    """A command that runs in a process of its own."""
+
+    def __init__(self, server, pid, output):
+        self.pid = pid
+        self._server = server
+        self._output = output
+
+    def kill(self, number=signal.SIGKILL):
+        os.kill(self.pid, number)
+
+    def wait(self):
+        """Exit status, negative for the signal that ended it."""
+        return self._server.answer()["status"]
+
+    @property
+    def output(self):
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
+
+class CommandServer:
+    """Starts commands one after the other.
+
+    Parameters
+    ----------
+    folder : Path
+        For the outputs.
+    prefix : sequence of str
+        Program that starts the server, to give it a file system or a user of its own.
+    """
+
+    def __init__(self, folder, prefix=()):
+        self._output = folder / "output.txt"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "tests.command_server", str(folder)],
+            cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.answer()
+
+    def answer(self):
+        line = self._process.stdout.readline()
+        assert line, "the server is gone"
+        return json.loads(line)
+
+    def start(self, *arguments, **request):
+        """Start a command.
+
+        Parameters
+        ----------
+        shard_images : int
+            Images of one commit, to have many of few.
+        die_at : int
+            The command kills itself before its n-th change of a file.
+        trace : path
+            File for the changes, syncs and SQL statements in their order.
+        limits : dict
+            Name of a resource limit → value.
+        """
+        self._output.write_text("")
+        request = {"arguments": [str(argument) for argument in arguments], "output": str(self._output), **request}
+        self._process.stdin.write(json.dumps(request, default=str) + "\n")
+        self._process.stdin.flush()
+        return Command(self, self.answer()["pid"], self._output)
+
+    def run(self, *arguments, **request):
+        """Run a command to its end; return exit status and output."""
+        command = self.start(*arguments, **request)
+        return command.wait(), command.output
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
+def serve(folder):
+    import tqdm
+
+    tqdm.tqdm.monitor_interval = 0  # its thread would be forked away
+    warm_up(folder)
+    assert len(os.listdir("/proc/self/task")) == 1, "a process with threads must not be forked"
+    answer(ready=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            run_child(**request)
+        answer(pid=pid)
+        answer(status=os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def answer(**facts):
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+def warm_up(folder):
+    """Load every module and kernel that the commands need."""
+    import numpy as np
+    from PIL import Image
+
+    path = Path(folder, f"warm{os.getpid()}.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)).save(path)
+    index = path.with_suffix(".cvr")
+    for arguments in (
+        ["index", path, "--out", index, "--words", 2, "-q", "-j", 1], ["search", index, path, "-j", 1],
+        ["remove", index, path, "-q"], ["compact", index, "-q"], ["info", index],
+    ):  # fmt: skip
+        with open(os.devnull, "w", encoding="utf-8") as sink:
+            sys.stdout, sys.stderr = sink, sink
+            try:
+                run_command([str(argument) for argument in arguments])
+            finally:
+                sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+
+
+def run_child(arguments, output, shard_images=None, die_at=None, trace=None, limits=None):
+    code = 99
+    try:
+        descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        if shard_images:
+            from cvretrieval.retrieval import ingestion
+
+            ingestion._SHARD_IMAGES = shard_images
+        if die_at:
+            die_before_change(die_at)
+        if trace:
+            write_trace(trace)
+        for name, value in (limits or {}).items():
+            import resource
+
+            resource.setrlimit(getattr(resource, name), (value, value))
+        code = run_command(arguments)
+    except BaseException as error:
+        sys.stderr.write(f"{type(error).__name__} escaped: {error}\n")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def run_command(arguments):
+    from cvretrieval.cli.main import main
+
+    try:
+        main(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def changes(event, arguments):
+    """What an audit event changes in the folder of an index: (kind, path, …), or None."""
+    if event == "open":
+        path, _, flags = arguments
+        if isinstance(path, str) and flags & (os.O_WRONLY | os.O_RDWR) and (".cvr" in path or ".cvretrieval" in path):
+            return ("open", path)
+    elif event == "os.rename":
+        return ("rename", str(arguments[0]), str(arguments[1]))
+    elif event in ("os.remove", "os.rmdir", "os.mkdir") or (event == "shutil.rmtree" and os.path.exists(arguments[0])):
+        return (event.rpartition(".")[2], str(arguments[0]))
+    return None
+
+
+def die_before_change(n):
+    left = n
+
+    def hook(event, arguments):
+        nonlocal left
+        if changes(event, arguments) is not None:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def write_trace(path):
+    """Append every change of a file, every sync and every SQL statement to a file, one JSON list a line."""
+    from cvretrieval.retrieval.manifest import Manifest
+
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def note(*event):
+        os.write(descriptor, json.dumps(event).encode() + b"\n")
+
+    def hook(event, arguments):
+        change = changes(event, arguments)
+        if change is not None:
+            note(*change)
+
+    fsync, connect = os.fsync, Manifest._connect
+
+    def noted_fsync(file):
+        note("sync", os.readlink(f"/proc/self/fd/{file}"))
+        fsync(file)
+
+    def noted_connect(self, path):
+        connection = connect(self, path)
+        connection.set_trace_callback(lambda statement: note("sql", statement))
+        return connection
+
+    os.fsync, Manifest._connect = noted_fsync, noted_connect
+    sys.addaudithook(hook)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
