@@ -47,10 +47,11 @@ def find_damage(store: Store, manifest: Manifest, *, verbose: bool | int) -> lis
     for record in store.records():
         if record.shard is not None:
             ids.setdefault(record.shard, []).append(record.id)
-    shards = store.shard_records()
+    # A shard whose images have all been removed may be as damaged as it likes.
+    shards = [shard for shard in store.shard_records() if shard.shard in ids]
     with progress_bar(total=len(shards), description="checking", unit="shard", verbose=verbose) as bar:
         for shard in shards:
             for path, reason in store.open_shard(shard.shard).damage():
-                found.append(Damage(path, reason, tuple(ids.get(shard.shard, ()))))
+                found.append(Damage(path, reason, tuple(ids[shard.shard])))
             bar.update()
     return found
