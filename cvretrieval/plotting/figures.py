@@ -84,6 +84,7 @@ def plot_matches(
     """
     pyplot = import_optional("matplotlib.pyplot", "plot_matches")
     collections = import_optional("matplotlib.collections", "plot_matches")
+    patches = import_optional("matplotlib.patches", "plot_matches")
     if max_lines is not None:
         check_number("plot_matches", "max_lines", max_lines, low=0, integer=True)
     rows, accepted = _check_matches(matches, inliers)
@@ -103,10 +104,9 @@ def plot_matches(
     corners = project_outline(transform, frame_corners(first.width, first.height), second.width, second.height)
     if corners is not None:
         ring = moved(np.vstack([corners, corners[:1]]))
-        # The clip keeps an outline that leaves its image out of the other one.
         (line,) = ax.plot(*ring.T, color=_GREEN, linewidth=2)
-        line.set_clip_path(ax.images[1].get_clip_path() or pyplot.Rectangle(
-            (offset - 0.5, -0.5), width_b, first.height, transform=ax.transData))  # fmt: skip
+        # An outline that leaves its image must not run into the other one.
+        line.set_clip_path(patches.Rectangle((offset - 0.5, -0.5), width_b, first.height, transform=ax.transData))
     if accepted is None:
         groups: list[tuple[Any, str, float]] = [(rows, "", 0.8)]
     else:
