@@ -75,6 +75,12 @@ class CommandServer:
             File for the changes, syncs and SQL statements in their order.
         limits : dict
             Name of a resource limit → value.
+        folder : path
+            Folder to run in.
+        user : int
+            User id to run as.
+        shell : bool
+            The arguments are those of another program.
         """
         self._output.write_text("")
         request = {"arguments": [str(argument) for argument in arguments], "output": str(self._output), **request}
@@ -94,6 +100,9 @@ class CommandServer:
 
 
 def serve(folder):
+    # A child that has become another user may not be allowed to read them.
+    import multiprocessing.dummy  # noqa: F401
+
     import tqdm
 
     tqdm.tqdm.monitor_interval = 0  # its thread would be forked away
@@ -134,7 +143,9 @@ def warm_up(folder):
                 sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
 
-def run_child(arguments, output, shard_images=None, die_at=None, trace=None, limits=None):
+def run_child(
+    arguments, output, shard_images=None, die_at=None, trace=None, limits=None, user=None, shell=False, folder=None
+):
     code = 99
     try:
         descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
@@ -153,7 +164,13 @@ def run_child(arguments, output, shard_images=None, die_at=None, trace=None, lim
             import resource
 
             resource.setrlimit(getattr(resource, name), (value, value))
-        code = run_command(arguments)
+        if folder is not None:
+            os.chdir(folder)
+        if user is not None:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+        code = subprocess.run(arguments).returncode if shell else run_command(arguments)
     except BaseException as error:
         sys.stderr.write(f"{type(error).__name__} escaped: {error}\n")
     finally:

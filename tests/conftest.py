@@ -25,3 +25,13 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.fail(f"CVRETRIEVAL_DATA names {folder}, which is not a folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def command_server(tmp_path_factory):
+    """Runs the command line in processes of their own; see `tests.command_server`."""
+    from tests.command_server import CommandServer
+
+    server = CommandServer(tmp_path_factory.mktemp("command_server"))
+    yield server
+    server.close()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
+
 import numpy as np
 import pytest
 
@@ -72,3 +76,17 @@ def filled(path):
 
 
 NAMES = ["a", "b", "blank 1", "c", "naïve 文字", "\udcff bytes"]
+
+
+def cut_off_commit(source, target):
+    """Copy a store as `kill -9` in the middle of a commit leaves it: pages half written, the journal beside them."""
+    with closing(sqlite3.connect(source / "manifest.sqlite", isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 1")  # makes it write pages before the commit
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(
+            "UPDATE images SET reason = 'half done ' || hex(randomblob(4000)), shard = 1, row = 1000 + key"
+        )
+        shutil.copytree(source, target)
+        connection.execute("ROLLBACK")
+    assert (target / "manifest.sqlite-journal").stat().st_size > 512
+    assert b"half done" in (target / "manifest.sqlite").read_bytes()

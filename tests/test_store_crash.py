@@ -22,7 +22,6 @@ from PIL import Image
 
 from cvretrieval import StoreError
 from cvretrieval.retrieval.store import Store
-from tests.command_server import CommandServer
 
 N_KILLS = 12
 SHARD_IMAGES = 4
@@ -41,14 +40,7 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = CommandServer(tmp_path_factory.mktemp("server"))
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def cases(server, tmp_path_factory):
+def cases(command_server, tmp_path_factory):
     """Undisturbed runs of the four commands."""
     root = tmp_path_factory.mktemp("undisturbed")
     rng = np.random.default_rng(7)
@@ -73,7 +65,7 @@ def cases(server, tmp_path_factory):
             before = root / f"{verb}.cvr"
             shutil.copytree(store, before)
         start = time.perf_counter()
-        status, output = server.run(*[a.format(store=store) for a in arguments], **OPTIONS)
+        status, output = command_server.run(*[a.format(store=store) for a in arguments], **OPTIONS)
         # the unreadable photo is named
         assert status == (1 if verb == "index" else 0), output
         made[verb] = Case(arguments, before, contents(store), time.perf_counter() - start)
@@ -150,7 +142,7 @@ def check_after_resuming(verb, case, store, arguments, server):
 
 
 @pytest.mark.parametrize("verb", ["index", "add", "remove", "compact"])
-def test_kill_at_random_instants(verb, cases, server, tmp_path):
+def test_kill_at_random_instants(verb, cases, command_server, tmp_path):
     case = cases[verb]
     rng = random.Random(verb)
     n_killed = 0
@@ -160,7 +152,7 @@ def test_kill_at_random_instants(verb, cases, server, tmp_path):
         store, arguments = prepare(case, folder)
         seen = committed(store)
         deadline = time.perf_counter() + rng.uniform(0, case.seconds)
-        command = server.start(*arguments, **OPTIONS)
+        command = command_server.start(*arguments, **OPTIONS)
         while time.perf_counter() < deadline:
             if verb in ("index", "add"):
                 seen = committed(store)
@@ -169,14 +161,14 @@ def test_kill_at_random_instants(verb, cases, server, tmp_path):
             command.kill()
         n_killed += command.wait() == -signal.SIGKILL
         check_after_kill(verb, case, store, seen)
-        check_after_resuming(verb, case, store, arguments, server)
+        check_after_resuming(verb, case, store, arguments, command_server)
         if n_killed == N_KILLS:
             return
     pytest.fail(f"only {n_killed} of {10 * N_KILLS} commands were killed before their end")
 
 
 @pytest.mark.parametrize(("verb", "step"), [("index", 9), ("add", 7), ("remove", 1), ("compact", 4)])
-def test_death_before_each_change_of_a_file(verb, step, cases, server, tmp_path):
+def test_death_before_each_change_of_a_file(verb, step, cases, command_server, tmp_path):
     """Beside the random instants: right between two changes, where half-done work would show."""
     case = cases[verb]
     for n in range(1, 500, step):
@@ -184,9 +176,9 @@ def test_death_before_each_change_of_a_file(verb, step, cases, server, tmp_path)
         folder.mkdir()
         store, arguments = prepare(case, folder)
         seen = committed(store)
-        status, output = server.run(*arguments, die_at=n, **OPTIONS)
+        status, output = command_server.run(*arguments, die_at=n, **OPTIONS)
         check_after_kill(verb, case, store, seen)
-        check_after_resuming(verb, case, store, arguments, server)
+        check_after_resuming(verb, case, store, arguments, command_server)
         if status >= 0:
             assert n > 1, output
             return
@@ -195,11 +187,11 @@ def test_death_before_each_change_of_a_file(verb, step, cases, server, tmp_path)
 
 
 @pytest.mark.parametrize("verb", ["index", "add", "compact"])
-def test_what_is_committed_is_on_the_disk_before(verb, cases, server, tmp_path):
+def test_what_is_committed_is_on_the_disk_before(verb, cases, command_server, tmp_path):
     """Contents are synced before they get their name, names before the commit, and old shards go after it."""
     case = cases[verb]
     arguments = prepare(case, tmp_path)[1]
-    server.run(*arguments, trace=tmp_path / "trace", **OPTIONS)
+    command_server.run(*arguments, trace=tmp_path / "trace", **OPTIONS)
     events = [json.loads(line) for line in (tmp_path / "trace").read_text().splitlines()]
     unsynced, unnamed, last_sql, n_commits, writing = set(), set(), "", 0, False
     for kind, *values in events:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from cvretrieval._parallel import progress_bar
 from cvretrieval.local_features import LocalFeatures
 from cvretrieval.retrieval.manifest import Manifest
 from cvretrieval.retrieval.records import ImageRecord, ShardRecord
-from cvretrieval.retrieval.shards import shard_folder, write_shard
+from cvretrieval.retrieval.shards import Shard, shard_folder, write_shard
 
 if TYPE_CHECKING:
     from cvretrieval.retrieval.store import Store
@@ -32,6 +32,8 @@ def compact(store: Store, manifest: Manifest, *, verbose: bool | int) -> None:
     for record in store.records():
         if record.shard is not None:
             live.setdefault(record.shard, []).append(record)
+    for records in live.values():
+        records.sort(key=lambda record: record.place)
     shards = store.shard_records()
     batches = _batches(shards, live)
     dead = [shard.shard for shard in shards if shard.shard not in live]
@@ -42,8 +44,8 @@ def compact(store: Store, manifest: Manifest, *, verbose: bool | int) -> None:
     total = sum(len(live[shard.shard]) for batch in batches for shard in batch)
     with progress_bar(total=total, description="compacting", verbose=verbose) as bar:
         for batch in batches:
-            records = [record for shard in batch for record in sorted(live[shard.shard], key=_row)]
-            features, vectors = _gather(store, batch, records)
+            records = [record for shard in batch for record in live[shard.shard]]
+            features, vectors = _gather(store, batch, live)
             new = write_shard(store.path / "shards", manifest.next_shard(), len(records), features, vectors)
             moved = [replace(record, shard=new.shard, row=row) for row, record in enumerate(records)]
             old = [shard.shard for shard in batch]
@@ -79,23 +81,19 @@ def _batches(shards: Sequence[ShardRecord], live: dict[int, list[ImageRecord]]) 
 
 
 def _gather(
-    store: Store, batch: Sequence[ShardRecord], records: Sequence[ImageRecord]
+    store: Store, batch: Sequence[ShardRecord], live: dict[int, list[ImageRecord]]
 ) -> tuple[LocalFeatures | None, NDArray[np.float32] | None]:
-    """Copy the rows of the images out of their shards, in order."""
-    opened = {shard.shard: store.open_shard(shard.shard) for shard in batch}
-    rows: dict[int, list[int]] = {}
-    for record in records:
-        shard, row = record.place
-        rows.setdefault(shard, []).append(row)
-    features = vectors = None
-    parts: list[Any] = [opened[number].features for number in rows]
-    if parts[0] is not None:
-        parts = [part[chosen] for part, chosen in zip(parts, rows.values(), strict=True)]
-        features = LocalFeatures.concatenate(parts)
-    parts = [opened[number].vectors for number in rows]
-    if parts[0] is not None:
-        vectors = np.concatenate([part[chosen] for part, chosen in zip(parts, rows.values(), strict=True)])
-    return features, vectors
+    """Copy the live rows out of shards, which are open one at a time."""
+    features: list[LocalFeatures] = []
+    vectors: list[NDArray[np.float32]] = []
+    for record in batch:
+        shard = Shard(store.path / "shards", record)
+        rows = [image.place[1] for image in live[record.shard]]
+        if shard.features is not None:
+            features.append(shard.features[rows])
+        if shard.vectors is not None:
+            vectors.append(shard.vectors[rows])
+    return LocalFeatures.concatenate(features) if features else None, np.concatenate(vectors) if vectors else None
 
 
 def _delete(store: Store, numbers: Sequence[int]) -> None:
@@ -103,7 +101,3 @@ def _delete(store: Store, numbers: Sequence[int]) -> None:
     store.forget_shards(numbers)
     for number in numbers:
         shutil.rmtree(shard_folder(store.path / "shards", number), ignore_errors=True)
-
-
-def _row(record: ImageRecord) -> int:
-    return record.place[1]

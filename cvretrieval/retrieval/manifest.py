@@ -63,9 +63,9 @@ class Manifest:
         self._thread_lock = threading.RLock()
         if not path.is_file():
             raise StoreError(f"{path} is missing. Restore it from a copy or index the photos again.")
-        with self._as_store_error():
-            self._connection = self._connect(path)
+        self._connection = self._connect(path)
         try:
+            self._read(self._prepare)
             self._check_schema()
         except BaseException:
             self.close()
@@ -74,12 +74,8 @@ class Manifest:
     @classmethod
     def create(cls, path: Path) -> None:
         """Write an empty manifest."""
-        connection = sqlite3.connect(path)
-        try:
+        with _as_store_error(path), contextlib.closing(sqlite3.connect(path)) as connection:
             connection.executescript(_SCHEMA)
-            connection.commit()
-        finally:
-            connection.close()
 
     def close(self) -> None:
         self._connection.close()
@@ -97,7 +93,7 @@ class Manifest:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit everything in the body at once, or nothing of it."""
-        with self._thread_lock, self._as_store_error():
+        with self._thread_lock, _as_store_error(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -112,7 +108,7 @@ class Manifest:
 
     def next_shard(self) -> int:
         """Return the number of the next shard; numbers are never used twice."""
-        with self._thread_lock, self._as_store_error():
+        with self._thread_lock, _as_store_error(self.path):
             return self._next("shards")
 
     def add_shard(self, shard: ShardRecord) -> None:
@@ -171,7 +167,7 @@ class Manifest:
         """Copy the committed state to another file."""
 
         def copy() -> None:
-            with contextlib.closing(sqlite3.connect(target)) as connection:
+            with _as_store_error(target), contextlib.closing(sqlite3.connect(target)) as connection:
                 self._connection.backup(connection)
 
         self._read(copy)
@@ -187,20 +183,22 @@ class Manifest:
         # "rw" for readers, too: only so can they undo the unfinished commit of a killed writer. SQLite falls back to
         # reading alone where nothing may be written.
         uri = f"{path.resolve().as_uri()}?mode=rw"
-        # Autocommit: transactions are begun and ended above, where they are meant.
-        connection = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+        with _as_store_error(self.path):
+            # Autocommit: transactions are begun and ended above, where they are meant.
+            return sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+
+    def _prepare(self) -> None:
         # EXTRA also syncs the folder once the journal is gone. Otherwise a commit might be undone after a loss of power
         # when compaction has deleted the old shards already.
-        connection.execute("PRAGMA synchronous = EXTRA")
+        self._connection.execute("PRAGMA synchronous = EXTRA")
         # What a crafted file could do from inside is turned off, beyond the check of the schema.
-        connection.execute("PRAGMA trusted_schema = OFF")
+        self._connection.execute("PRAGMA trusted_schema = OFF")
         if not self._writable:
-            connection.execute("PRAGMA query_only = ON")
-        return connection
+            self._connection.execute("PRAGMA query_only = ON")
 
     def _read(self, read: Callable[[], Result]) -> Result:
         """Run a read; on media where the unfinished commit of a killed writer cannot be undone, read from a copy."""
-        with self._thread_lock, self._as_store_error():
+        with self._thread_lock, _as_store_error(self.path):
             try:
                 return read()
             except sqlite3.OperationalError as error:
@@ -212,6 +210,7 @@ class Manifest:
             for suffix in ("", "-journal"):
                 shutil.copyfile(f"{self.path}{suffix}", f"{copy}{suffix}")
             self._connection = self._connect(copy)
+            self._prepare()
             return read()
 
     def _snapshot(self) -> Snapshot:
@@ -254,19 +253,25 @@ class Manifest:
             raise self._damaged("its tables are not those of an index")
 
     def _damaged(self, reason: str) -> StoreError:
-        return StoreError(f"{self.path} is damaged ({reason}). Restore it from a copy or index the photos again.")
+        return _damaged(self.path, reason)
 
-    @contextlib.contextmanager
-    def _as_store_error(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            for part, reason in _REASONS.items():
-                if part in str(error):
-                    raise StoreError(f"{self.path} {reason} (SQLite: {error}).") from error
-            raise self._damaged(str(error)) from error
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(str(error)) from error
+
+@contextlib.contextmanager
+def _as_store_error(path: Path) -> Iterator[None]:
+    """Turn what SQLite says into what it means for the file."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        for part, reason in _REASONS.items():
+            if part in str(error):
+                raise StoreError(f"{path} {reason} (SQLite: {error}).") from error
+        raise _damaged(path, str(error)) from error
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, reason: str) -> StoreError:
+    return StoreError(f"{path} is damaged ({reason}). Restore it from a copy or index the photos again.")
 
 
 def _schema_of(connection: sqlite3.Connection) -> set[tuple[str, str, str | None]]:
