@@ -1,4 +1,4 @@
-"""Accuracy on real photos: VLAD alone, and VLAD with its best candidates verified.
+"""Accuracy on real photos: VLAD alone, and VLAD with its best candidates verified, in a quarter of a second a query.
 
 Protocol: the codebook is learned on the database images only; at most 1,200 RootSIFT features an image, longest side
 640. Stanford Mobile Visual Search DVD covers: 100 references, 100 phone queries per camera, one relevant image each.
@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 from common import data_folder
 
@@ -40,14 +41,19 @@ def main() -> None:
     arguments = parser.parse_args()
     extractor = SIFT(root=True, max_features=arguments.features, reader=ImageReader(max_size=640))
     print(f"VLAD {arguments.words}, RootSIFT, {arguments.features} features, {arguments.n_verify} verified")
+    rows: list[tuple[str, dict[str, Any], Any]] = [
+        ("power 0.5", {"power": 0.5}, None),
+        ("intra-normalised", {"power": None, "intra_norm": True}, None),
+        ("intra-normalised, verified", {"power": None, "intra_norm": True}, SpatialVerifier()),
+    ]
     for name, (dataset, protocols) in datasets(data_folder(arguments.data)).items():
-        for verifier in (None, SpatialVerifier()):
+        for stage, normalisation, verifier in rows:
             figures: dict[str, list[float]] = {}
             seconds = []
             for seed in range(arguments.seeds):
                 retriever = ImageRetriever(
                     extractor=extractor,
-                    encoder=VLAD(n_words=arguments.words, random_state=seed),
+                    encoder=VLAD(n_words=arguments.words, random_state=seed, **normalisation),
                     verifier=verifier,
                     n_verify=arguments.n_verify,
                     n_jobs=arguments.jobs,
@@ -63,9 +69,8 @@ def main() -> None:
                 evaluated = evaluate_rankings(dataset.ground_truth, rankings, protocols)
                 for label, value in evaluated.figures.items():
                     figures.setdefault(label, []).append(value)
-            stage = "VLAD + verification" if verifier is not None else "VLAD alone"
             values = "  ".join(f"{k} {statistics.mean(v):.4f} [{min(v):.4f}–{max(v):.4f}]" for k, v in figures.items())
-            print(f"{name:11} {stage:20} {values}  {statistics.median(seconds):.3f} s per query", flush=True)
+            print(f"{name:11} {stage:27} {values}  {statistics.median(seconds):.3f} s per query", flush=True)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ def make_retriever(method: dict[str, Any], **session: Any) -> ImageRetriever:
     chosen = {name: DEFAULTS[name] if value is None else value for name, value in method.items()}
     reader = ImageReader(max_size=chosen["max_size"], exif=chosen["exif"])
     extractor = SIFT(root=True, max_features=chosen["features"], upright=chosen["upright"], reader=reader)
-    encoder: Any = VLAD(n_words=chosen["words"], random_state=chosen["seed"])
+    # Intra-normalised: a burst of one texture must not outweigh everything else in a cluttered photo.
+    encoder: Any = VLAD(n_words=chosen["words"], power=None, intra_norm=True, random_state=chosen["seed"])
     if chosen["pca"] is not None:
         encoder = make_pipeline(encoder, PCAWhitening(n_components=chosen["pca"]))
     return ImageRetriever(

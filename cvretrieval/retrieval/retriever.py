@@ -37,7 +37,7 @@ class ImageRetriever(BaseEstimator):
         Images → `LocalFeatures`; None means ``SIFT(root=True)``.
     encoder : estimator or None, default=None
         Local features → vectors (`VLAD`, or a Pipeline beginning with an encoder), or images → vectors; None means
-        ``VLAD(n_words=64)``. `fit` learns a copy of it.
+        ``VLAD(n_words=64, power=None, intra_norm=True)``. `fit` learns a copy of it.
     verifier : SpatialVerifier or None, default=None
         Verifies the best candidates; None ranks by the vectors alone.
     metric : {"cosine", "inner_product", "l2"}, default="cosine"
@@ -139,7 +139,8 @@ class ImageRetriever(BaseEstimator):
         self._check_parameters()
         # Copies, not clones: a clone of an encoder would forget the words of the codebook it was given.
         extractor = copy.deepcopy(self.extractor) if self.extractor is not None else SIFT(root=True)
-        encoder = copy.deepcopy(self.encoder) if self.encoder is not None else VLAD(n_words=64)
+        default = VLAD(n_words=64, power=None, intra_norm=True)
+        encoder = copy.deepcopy(self.encoder) if self.encoder is not None else default
         path, cleanup = self._new_location()
         config = configuration.describe(self, extractor, encoder)
         try:
