@@ -1,4 +1,4 @@
-"""Exact search by scanning every vector."""
+"""Exact search of dense vectors."""
 
 from __future__ import annotations
 
@@ -8,91 +8,254 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from cvretrieval._kernels.top_k import COSINE, INNER_PRODUCT, L2, NO_KEY
+from cvretrieval._parallel import block_slices, effective_n_jobs, map_blocks
 from cvretrieval._validation import check_choice, check_number
+from cvretrieval.index.checks import (
+    check_keys,
+    check_new_keys,
+    check_norms,
+    check_vectors,
+    measure_norms,
+    name_keys,
+    refuse_norms,
+)
+from cvretrieval.index.scan import Scan, merge
+from cvretrieval.index.segments import Segment, Segments
 
-_BLOCK_ROWS = 4096
+_METRICS = {"cosine": COSINE, "inner_product": INNER_PRODUCT, "l2": L2}
+
+# Rows per task when norms are measured.
+_BLOCK_ROWS = 8192
 
 
 class DenseIndex(BaseEstimator):
-    """Exact search of dense vectors under integer keys.
+    """Exact search of dense vectors: every query meets every vector.
 
     Parameters
     ----------
     metric : {"cosine", "inner_product", "l2"}, default="cosine"
-        Higher scores are better; the score of ``"l2"`` is the negative squared distance.
+        What is ranked by; higher is better. May be changed at any time.
+
+        - ``"cosine"``: ⟨q, x⟩ / (‖q‖ ‖x‖), with norms of at least 1e-12: a zero vector scores 0 with everything;
+        - ``"inner_product"``: ⟨q, x⟩;
+        - ``"l2"``: −‖q − x‖², the negative squared distance.
     n_jobs : int, optional
-        Threads; the number does not change the result.
+        Threads over queries and, if these are few, over vectors; the number does not change a bit of the result.
+
+    Attributes
+    ----------
+    n_dims : int or None
+        Dimension of the vectors; None before the first ones.
+
+    Notes
+    -----
+    Float32 matrix products find the candidates; whatever could be among the best k, given the largest rounding error
+    that a product can have, is scored again in float64. So the score of a query and a vector depends on the two
+    alone, and a result neither on the other queries, nor on `n_jobs`, BLAS, the order of the vectors, how they were
+    added or what was removed before. Among equal scores the lower key comes first, at the k-th place too.
+
+    `add` keeps a memory-mapped array (C-contiguous float32) where it is and reads it block by block; its file must
+    stay unchanged. Everything else is copied. A search sees the index as it was when the search began; one thread at
+    a time may change it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvretrieval import DenseIndex
+    >>> index = DenseIndex(metric="l2").add([10, 20, 30], [[0.0, 0.0], [3.0, 4.0], [3.0, 4.0]])
+    >>> keys, scores = index.search([[3.0, 4.0]], k=4)
+    >>> keys
+    array([[20, 30, 10, -1]])
+    >>> scores
+    array([[  0.,   0., -25., -inf]], dtype=float32)
+    >>> index.search([[3.0, 4.0]], k=1, within=[10, 30])[0]
+    array([[30]])
     """
 
     def __init__(self, metric: str = "cosine", *, n_jobs: int | None = None) -> None:
         self.metric = metric
         self.n_jobs = n_jobs
+        self._segments = Segments()
+        self._n_dims: int | None = None
 
     def __len__(self) -> int:
-        return sum(int((keys >= 0).sum()) for keys, _ in self._parts())
+        """Return the number of vectors that can be found."""
+        return self._segments.n_live
 
-    def _parts(self) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        return self.__dict__.setdefault("_segments", [])  # type: ignore[no-any-return]
+    @property
+    def n_dims(self) -> int | None:
+        """Dimension of the vectors; None before the first ones."""
+        return self._n_dims
 
     def add(self, keys: Any, vectors: Any) -> DenseIndex:
-        """Add vectors of shape (n, n_dims) under int64 keys of shape (n,); a row with key -1 is never found."""
-        keys = np.array(keys, dtype=np.int64)
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        if vectors.ndim != 2 or keys.shape != vectors.shape[:1]:
-            raise ValueError(f"Got keys of shape {keys.shape} for vectors of shape {vectors.shape}.")
-        live = keys[keys >= 0]
-        known = np.concatenate([k for k, _ in self._parts()]) if self._parts() else live[:0]
-        if len(np.unique(live)) != len(live) or np.isin(live, known).any():
-            raise ValueError("Duplicate keys.")
-        self._parts().append((keys, vectors))
+        """Add vectors.
+
+        Parameters
+        ----------
+        keys : array-like of shape (n_vectors,)
+            Integers, each 0 or more and in the index at most once. A row with key -1 is never found, whatever is in
+            it; a file may hold such rows.
+        vectors : array-like of shape (n_vectors, n_dims)
+            Real numbers, finite in float32, with norms of at most 1e18. Zero vectors are allowed.
+
+        Returns
+        -------
+        DenseIndex
+            The index itself.
+
+        Raises
+        ------
+        ValueError
+            If a key is in the index (remove it first), or the vectors are not as above. Nothing is added then.
+        """
+        rows = check_vectors("Vectors", vectors, self._n_dims)
+        new = check_new_keys(keys, len(rows))
+        self._refuse_known(new)
+        is_mapped = _is_mapped(rows)
+        if not is_mapped:
+            # A copy even where the conversion made one: what is behind an array-like cannot be known.
+            rows = rows.copy()
+        norms = self._norms(rows)
+        refuse_norms("Vectors", norms[new >= 0], new[new >= 0], "key")
+        norms[new < 0] = 0.0
+        if len(rows):
+            self._segments = self._segments.add(Segment(rows, new, norms, is_mapped))
+        self._n_dims = rows.shape[1]
         return self
 
     def remove(self, keys: Any) -> DenseIndex:
-        """Remove vectors by key."""
-        for own, _ in self._parts():
-            own[np.isin(own, np.asarray(keys))] = -1
+        """Remove vectors.
+
+        Their memory is kept until `compact`; memory-mapped files are never written to.
+
+        Parameters
+        ----------
+        keys : array-like of shape (n_keys,)
+
+        Returns
+        -------
+        DenseIndex
+            The index itself.
+
+        Raises
+        ------
+        KeyError
+            If a key is not in the index. Nothing is removed then.
+        """
+        rows = np.unique(self._find(keys))
+        if len(rows):
+            self._segments = self._segments.remove(rows)
+        return self
+
+    def compact(self) -> DenseIndex:
+        """Free the memory of removed vectors; of memory-mapped arrays, those without any vector left are let go."""
+        self._segments = self._segments.compact()
         return self
 
     def reconstruct(self, keys: Any) -> NDArray[np.float32]:
-        """Return the vectors stored under keys."""
-        found = []
-        for key in np.asarray(keys, dtype=np.int64):
-            for own, vectors in self._parts():
-                rows = np.flatnonzero(own == key)
-                if key >= 0 and len(rows):
-                    found.append(vectors[rows[0]])
-                    break
-            else:
-                raise KeyError(f"Not in the index: {key}.")
-        return np.array(found, dtype=np.float32)
+        """Return stored vectors.
+
+        Parameters
+        ----------
+        keys : array-like of shape (n_keys,)
+
+        Returns
+        -------
+        ndarray of shape (n_keys, n_dims)
+            A float32 copy, in the order of the keys.
+
+        Raises
+        ------
+        KeyError
+            If a key is not in the index.
+        """
+        rows, inverse = np.unique(self._find(keys), return_inverse=True)
+        if not len(rows):
+            return np.empty((0, self._n_dims or 0), dtype=np.float32)
+        return self._segments.take(rows).vectors[inverse]
 
     def search(self, queries: Any, k: int, *, within: Any = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the keys and scores of the `k` best vectors per query, best first, padded with -1 and -inf."""
-        check_choice(self, "metric", self.metric, ("cosine", "inner_product", "l2"))
-        check_number("search", "k", k, low=1, integer=True)
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
-        top_keys = np.full((len(queries), k), -1, dtype=np.int64)
-        top_scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        for keys, vectors in self._parts():
-            if queries.shape[1] != vectors.shape[1]:
-                raise ValueError(
-                    f"Queries have {queries.shape[1]} dimensions, but the index holds {vectors.shape[1]}-d vectors."
-                )
-            live = keys >= 0 if within is None else (keys >= 0) & np.isin(keys, np.asarray(within))
-            for start in range(0, len(keys), _BLOCK_ROWS):
-                rows = start + np.flatnonzero(live[start : start + _BLOCK_ROWS])
-                scores = np.hstack([top_scores, self._scores(queries, vectors[rows])])
-                found = np.hstack([top_keys, np.broadcast_to(keys[rows], (len(queries), len(rows)))])
-                order = np.lexsort((found, -scores), axis=1)[:, :k]
-                top_scores = np.take_along_axis(scores, order, axis=1)
-                top_keys = np.take_along_axis(found, order, axis=1)
-        return top_keys, top_scores
+        """Find the best vectors for each query.
 
-    def _scores(self, queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.metric == "l2":
-            return -((queries[:, None] - vectors[None]) ** 2).sum(axis=2)
-        products = queries @ vectors.T
-        if self.metric == "cosine":
-            norms = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(vectors, axis=1)[None]
-            products /= np.maximum(norms, 1e-12)
-        return products
+        Parameters
+        ----------
+        queries : array-like of shape (n_queries, n_dims)
+            Real numbers, as for `add`.
+        k : int
+            Length of the ranked lists; may be more than there are vectors.
+        within : array-like of shape (n_keys,), optional
+            Only these keys are searched; those that are not in the index make no difference.
+
+        Returns
+        -------
+        keys : ndarray of shape (n_queries, k)
+            int64, best first; -1 where there are no more vectors.
+        scores : ndarray of shape (n_queries, k)
+            float32, by `metric`; −inf where there are no more vectors.
+        """
+        check_choice(self, "metric", self.metric, tuple(_METRICS))
+        check_number("search", "k", k, low=1, integer=True)
+        # An index without vectors has no dimension that queries could miss.
+        rows = check_vectors("Queries", queries, self._n_dims)
+        norms = check_norms("Queries", rows)
+        segments = self._segments
+        chosen = None
+        if within is not None:
+            chosen = np.unique(segments.find(check_keys(within)))
+            chosen = chosen[chosen >= 0]
+        elif segments.n_live < segments.n_rows // 2:
+            # Most rows were removed: gathering the others is cheaper than products that nobody needs.
+            chosen = np.sort(segments.lookup[1])
+        n_found = min(int(k), segments.n_live if chosen is None else len(chosen))
+        keys = np.full((len(rows), int(k)), -1, dtype=np.int64)
+        scores = np.full((len(rows), int(k)), -np.inf, dtype=np.float32)
+        if n_found == 0 or len(rows) == 0:
+            return keys, scores
+        scan = Scan(segments, chosen, _METRICS[self.metric], n_found, rows, norms)
+        tasks = scan.tasks(effective_n_jobs(self.n_jobs))
+        parts: dict[int, list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = {}
+        for task, part in zip(tasks, map_blocks(scan.run, tasks, n_jobs=self.n_jobs), strict=True):
+            parts.setdefault(task[0].start, []).append(part)
+        for start, ranked in parts.items():
+            found, values = merge(ranked, n_found)
+            keys[start : start + len(found), :n_found] = found
+            scores[start : start + len(found), :n_found] = values
+        keys[keys == NO_KEY] = -1
+        return keys, scores
+
+    def _find(self, keys: Any) -> NDArray[np.int64]:
+        """Return the rows of keys that must be in the index."""
+        wanted = check_keys(keys)
+        rows = self._segments.find(wanted)
+        if (rows < 0).any():
+            raise KeyError(f"Not in the index: {name_keys(np.unique(wanted[rows < 0]))}.")
+        return rows
+
+    def _refuse_known(self, keys: NDArray[np.int64]) -> None:
+        live = keys[keys >= 0]
+        # Keys that only grow, the usual case, need no look-up, which would be sorted anew after each addition.
+        if not len(live) or live.min() > self._segments.largest_key:
+            return
+        known = live[self._segments.find(live) >= 0]
+        if len(known):
+            raise ValueError(
+                f"Keys are in the index already: {name_keys(np.sort(known))}. "
+                "Remove them first to replace their vectors."
+            )
+
+    def _norms(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        blocks = block_slices(len(vectors), _BLOCK_ROWS)
+        if len(blocks) == 1:
+            return measure_norms(vectors)
+        parts = map_blocks(measure_norms, (vectors[block] for block in blocks), n_jobs=self.n_jobs)
+        return np.concatenate([np.empty(0), *parts])
+
+
+def _is_mapped(array: Any) -> bool:
+    """Tell whether the memory of an array is a mapped file."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return False

@@ -1,0 +1,110 @@
+"""Scoring queries against all rows of an index: the matrix product in blocks, and a running top-k."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvretrieval._kernels.top_k import NO_KEY, sort_top_k, update_top_k
+from cvretrieval.index.segments import Segment, Segments
+
+#: Shape of one matrix product. The vectors stay in the second-level cache while all blocks of queries meet them, and
+#: the products until they are compared.
+QUERIES_PER_BLOCK = 256
+ROWS_PER_BLOCK = 512
+
+# Below this many queries a product is limited by reading the vectors, so a task gets more queries or fewer rows.
+_QUERIES_PER_TASK = 32
+# Rows per block for few queries: as many products as in a full block, within the bound of a task's memory.
+_MOST_ROWS = 4096
+_BLOCK_BYTES = 2_000_000
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Everything a task needs, and its own part: some queries against some rows.
+
+    Attributes
+    ----------
+    segments : Segments
+    rows : ndarray of shape (n_rows,) or None
+        The rows to search, ascending; None for all.
+    metric, k : int
+    queries : ndarray of shape (n_queries, n_dims)
+    norms : ndarray of shape (n_queries,)
+    """
+
+    segments: Segments
+    rows: NDArray[np.int64] | None
+    metric: int
+    k: int
+    queries: NDArray[np.float32]
+    norms: NDArray[np.float64]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows to search."""
+        return self.segments.n_rows if self.rows is None else len(self.rows)
+
+    def run(self, task: tuple[slice, slice]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the ranked keys and scores (n_queries, k) of a range of queries within a range of rows."""
+        queries, norms = self.queries[task[0]], self.norms[task[0]]
+        scores = np.full((len(queries), self.k), -np.inf, dtype=np.float32)
+        keys = np.full((len(queries), self.k), NO_KEY, dtype=np.int64)
+        n_queries = min(len(queries), QUERIES_PER_BLOCK)
+        n_rows = self._rows_per_block(n_queries)
+        scratch = np.empty(n_queries * n_rows, dtype=np.float32)
+        # Rows that must not be found may hold anything, infinity included.
+        with np.errstate(all="ignore"):
+            for block in self._blocks(task[1], n_rows):
+                for start in range(0, len(queries), QUERIES_PER_BLOCK):
+                    part = slice(start, min(start + QUERIES_PER_BLOCK, len(queries)))
+                    shape = (part.stop - part.start, len(block))
+                    products = scratch[: shape[0] * shape[1]].reshape(shape)
+                    np.matmul(queries[part], block.vectors.T, out=products)
+                    update_top_k(
+                        self.metric, products, queries[part], norms[part], block.vectors, block.norms, block.keys,
+                        scores[part], keys[part],
+                    )  # fmt: skip
+        sort_top_k(scores, keys)
+        return keys, scores
+
+    def _rows_per_block(self, n_queries: int) -> int:
+        most = max(ROWS_PER_BLOCK, min(_MOST_ROWS, QUERIES_PER_BLOCK * ROWS_PER_BLOCK // max(1, n_queries)))
+        return max(64, min(most, _BLOCK_BYTES // (4 * self.queries.shape[1])))
+
+    def _blocks(self, rows: slice, size: int) -> Iterator[Segment]:
+        for first in range(rows.start, rows.stop, size):
+            last = min(first + size, rows.stop)
+            if self.rows is None:
+                yield self.segments.between(first, last)
+            else:
+                yield self.segments.take(self.rows[first:last])
+
+    def tasks(self, n_jobs: int) -> list[tuple[slice, slice]]:
+        """Cut the work for some threads: queries first, so that each reads the rows once; then rows."""
+        n_queries = len(self.queries)
+        n_parts = max(1, min(n_jobs, n_queries // _QUERIES_PER_TASK))
+        n_ranges = max(1, min(-(-n_jobs // n_parts), self.n_rows // ROWS_PER_BLOCK))
+        return [(q, r) for q in _even_slices(n_queries, n_parts) for r in _even_slices(self.n_rows, n_ranges)]
+
+
+def _even_slices(n_items: int, n_parts: int) -> list[slice]:
+    bounds = [n_items * part // n_parts for part in range(n_parts + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
+
+
+def merge(
+    parts: list[tuple[NDArray[np.int64], NDArray[np.float32]]], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Merge the ranked lists of the same queries within different rows."""
+    if len(parts) == 1:
+        return parts[0]
+    keys = np.concatenate([part[0] for part in parts], axis=1)
+    scores = np.concatenate([part[1] for part in parts], axis=1)
+    order = np.lexsort((keys, -scores), axis=1)[:, :k]
+    return np.take_along_axis(keys, order, axis=1), np.take_along_axis(scores, order, axis=1)

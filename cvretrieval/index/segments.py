@@ -1,0 +1,151 @@
+"""The vectors of an index: segments of rows, in memory or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Consecutive rows of an index.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n_rows, n_dims)
+        float32, C-contiguous, read-only.
+    keys : ndarray of shape (n_rows,)
+        int64; -1 for rows that must not be found.
+    norms : ndarray of shape (n_rows,)
+        float64.
+    is_mapped : bool
+        The vectors lie in a file that somebody else keeps.
+    """
+
+    vectors: NDArray[np.float32]
+    keys: NDArray[np.int64]
+    norms: NDArray[np.float64]
+    is_mapped: bool = False
+
+    def __post_init__(self) -> None:
+        # Also spares a second compilation of the kernels: numba tells read-only arrays from others.
+        self.vectors.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, rows: Any) -> Segment:
+        return Segment(self.vectors[rows], self.keys[rows], self.norms[rows])
+
+    @staticmethod
+    def join(parts: list[Segment]) -> Segment:
+        """Return the rows of all parts, copied into memory; a single part is returned as it is."""
+        if len(parts) == 1:
+            return parts[0]
+        return Segment(
+            np.concatenate([part.vectors for part in parts]),
+            np.concatenate([part.keys for part in parts]),
+            np.concatenate([part.norms for part in parts]),
+        )
+
+
+class Segments:
+    """An immutable sequence of segments: what one search sees, whatever is added or removed meanwhile.
+
+    Rows are numbered through all segments.
+
+    Attributes
+    ----------
+    n_rows, n_live : int
+        Number of rows, and of those that can be found.
+    largest_key : int
+        No key is larger; -1 without any.
+    """
+
+    def __init__(self, segments: tuple[Segment, ...] = (), n_rows: int = 0, n_live: int = 0, largest_key: int = -1):
+        self.segments = segments
+        self.n_rows = n_rows
+        self.n_live = n_live
+        self.largest_key = largest_key
+
+    def add(self, new: Segment) -> Segments:
+        """Return these segments and a new one, whose keys are new."""
+        n_rows = self.n_rows + len(new)
+        n_live = self.n_live + int(np.count_nonzero(new.keys >= 0))
+        largest_key = max(self.largest_key, int(new.keys.max()))
+        segments = list(self.segments)
+        # Small additions in memory are joined with their neighbours of at most the same size, as a binary counter
+        # carries: each row is copied a logarithmic number of times, and search meets few segments.
+        while segments and not new.is_mapped and not segments[-1].is_mapped and len(segments[-1]) <= len(new):
+            new = Segment.join([segments.pop(), new])
+        return Segments((*segments, new), n_rows, n_live, largest_key)
+
+    def remove(self, rows: NDArray[np.int64]) -> Segments:
+        """Return these segments with rows, ascending, that cannot be found any more."""
+        segments = list(self.segments)
+        for number, local in self._by_segment(rows):
+            keys = segments[number].keys.copy()
+            keys[local] = -1
+            segments[number] = replace(segments[number], keys=keys)
+        left = Segments(tuple(segments), self.n_rows, self.n_live - len(rows), self.largest_key)
+        keys, places = self.lookup
+        kept = ~np.isin(places, rows, assume_unique=True)
+        left.lookup = keys[kept], places[kept]
+        return left
+
+    def compact(self) -> Segments:
+        """Return one segment with the rows in memory that can be found, and the mapped segments that have any."""
+        owned = [s[np.flatnonzero(s.keys >= 0)] for s in self.segments if not s.is_mapped]
+        owned = [segment for segment in owned if len(segment)]
+        compacted = Segments()
+        for segment in self.segments:
+            if segment.is_mapped and (segment.keys >= 0).any():
+                compacted = compacted.add(segment)
+        return compacted.add(Segment.join(owned)) if owned else compacted
+
+    @cached_property
+    def lookup(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The keys that can be found, ascending, and their rows."""
+        keys = np.concatenate([np.empty(0, dtype=np.int64), *(segment.keys for segment in self.segments)])
+        rows = np.flatnonzero(keys >= 0)
+        order = rows[np.argsort(keys[rows], kind="stable")]
+        return keys[order], order
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *(len(segment) for segment in self.segments)], dtype=np.int64)
+
+    def find(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row of each key, -1 for keys that are not there."""
+        own, rows = self.lookup
+        if not len(own):
+            return np.full(len(keys), -1, dtype=np.int64)
+        places = np.minimum(np.searchsorted(own, keys), len(own) - 1)
+        return np.where(own[places] == keys, rows[places], -1)
+
+    def take(self, rows: NDArray[np.int64]) -> Segment:
+        """Return a copy of some rows, given in ascending order."""
+        return Segment.join([self.segments[number][local] for number, local in self._by_segment(rows)])
+
+    def between(self, first: int, last: int) -> Segment:
+        """Return the rows from `first` to before `last`: views where they lie in one segment, else a copy."""
+        number = int(np.searchsorted(self._starts, first, side="right")) - 1
+        parts = []
+        while first < last:
+            start, stop = int(self._starts[number]), int(self._starts[number + 1])
+            if stop > first:
+                parts.append(self.segments[number][first - start : min(last, stop) - start])
+                first = min(last, stop)
+            number += 1
+        return Segment.join(parts)
+
+    def _by_segment(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield the number of each segment that holds some of the rows (ascending), and its own numbers for them."""
+        bounds = np.searchsorted(rows, self._starts)
+        for number in np.flatnonzero(np.diff(bounds)):
+            yield int(number), rows[bounds[number] : bounds[number + 1]] - self._starts[number]
