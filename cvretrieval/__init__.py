@@ -17,6 +17,7 @@ _PUBLIC = {
     "ImageReadError": "_validation",
     "StoreError": "_validation",
     "SIFT": "extraction",
+    "DenseSIFT": "extraction",
     "PerDescriptor": "extraction",
     "KMeansCodebook": "codebooks",
     "VLAD": "encoders",

@@ -1,6 +1,7 @@
 """Local features: images in, `LocalFeatures` out."""
 
+from cvretrieval.extraction.dense import DenseSIFT
 from cvretrieval.extraction.per_descriptor import PerDescriptor
 from cvretrieval.extraction.sift import SIFT
 
-__all__ = ["SIFT", "PerDescriptor"]
+__all__ = ["SIFT", "DenseSIFT", "PerDescriptor"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from sklearn.decomposition import PCA
 
-from cvretrieval import SIFT, VLAD, KMeansCodebook, PCAWhitening, PerDescriptor, PowerNormalizer
+from cvretrieval import SIFT, VLAD, DenseSIFT, KMeansCodebook, PCAWhitening, PerDescriptor, PowerNormalizer
 
 #: images → LocalFeatures
 EXTRACTORS = {
     "SIFT": SIFT(max_features=60),
     "SIFT-root": SIFT(max_features=60, root=True),
     "SIFT-upright": SIFT(max_features=60, upright=True),
+    "DenseSIFT": DenseSIFT(),
+    "DenseSIFT-scales": DenseSIFT(step=5, scales=(1.0, 1.5), root=True, window="flat"),
 }
 
 #: LocalFeatures → LocalFeatures, by `transform`
