@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ def as_read_error(name: str) -> Iterator[None]:
         hint = " (HEIC images need the pillow-heif package)" if name.lower().endswith((".heic", ".heif")) else ""
         raise ImageReadError(name, f"is not an image of a known format{hint}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageReadError(name, f"has too many pixels ({error})") from error
+        raise ImageReadError(name, _size_reason(str(error))) from error
     except OSError as error:
         raise ImageReadError(name, _os_reason(error)) from error
     except (SyntaxError, EOFError, IndexError, KeyError, OverflowError, ValueError, ArithmeticError) as error:
@@ -64,6 +65,12 @@ def as_read_error(name: str) -> Iterator[None]:
         raise ImageReadError(name, f"is damaged ({error})") from error
     except MemoryError as error:
         raise ImageReadError(name, "does not fit into memory") from error
+
+
+def _size_reason(text: str) -> str:
+    """Say what Pillow says without its suspicion: most large images are scans and panoramas."""
+    sizes = re.findall(r"\d+", text)
+    return f"has {sizes[0]} pixels, more than the {sizes[1]} that can be read" if len(sizes) == 2 else text
 
 
 def _os_reason(error: OSError) -> str:

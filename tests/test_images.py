@@ -198,7 +198,12 @@ def test_box_cuts_in_original_pixels(tmp_path, scene, as_region):
 
 @pytest.mark.parametrize(
     ("box", "message"),
-    [((5, 5, 5, 9), "x1 < x2"), ((100, 0, 200, 10), "lies outside of"), ((0, 0, np.nan, 3), "finite"), ((1, 2, 3), "four")],
+    [
+        ((5, 5, 5, 9), "x1 < x2"),
+        ((100, 0, 200, 10), "lies outside of"),
+        ((0, 0, np.nan, 3), "finite"),
+        ((1, 2, 3), "four"),
+    ],
 )
 def test_bad_boxes(scene, box, message):
     with pytest.raises(ValueError, match=message):
@@ -220,7 +225,7 @@ def png_header(width, height):
     [
         ("empty.jpg", b"", "is empty"),
         ("text.jpg", b"This is no image." * 10, "not an image of a known format"),
-        ("bomb.png", png_header(20_000, 20_000), "too many pixels|more than max_pixels"),
+        ("bomb.png", png_header(20_000, 20_000), "has 400000000 pixels, more than the 178956970"),
         ("large.png", png_header(9_400, 9_000), "9400 x 9000 pixels, more than max_pixels=80000000"),
         ("header.png", png_header(50, 50), "damaged"),
         ("photo.heic", b"\0\0\0\x18ftypheic" + b"\0" * 50, "pillow-heif"),

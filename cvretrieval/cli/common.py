@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -16,6 +17,8 @@ IndexArgument = Annotated[
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1 takes all processors.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 class OnError(str, Enum):
@@ -36,7 +39,8 @@ OnErrorOption = Annotated[
 
 def table(rows: Iterable[Sequence[Any]], header: Sequence[str] | None = None, align: str = "") -> str:
     """Lay out rows in columns; `align` holds < or > per column."""
-    cells = [[str(value) for value in row] for row in rows]
+    # File names may hold line breaks and escape sequences for the terminal.
+    cells = [[_CONTROL.sub(lambda found: repr(found[0])[1:-1], str(value)) for value in row] for row in rows]
     if header is not None:
         cells.insert(0, list(header))
     if not cells:

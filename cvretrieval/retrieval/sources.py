@@ -69,10 +69,11 @@ def expand_images(X: Any, ids: Sequence[str] | None) -> tuple[list[tuple[str | N
                 raise ValueError(f"ids name single images, but {os.fspath(image)} is a folder.")
             root = Path(image)
             found = find_images(root, problems.append)
-            images += [(file.relative_to(root).as_posix(), file, root.resolve().name) for file in found]
+            images += [(file.relative_to(root).as_posix(), file, Path(os.path.realpath(root)).name) for file in found]
         elif isinstance(image, (str, os.PathLike)):
             path = Path(image)
-            images.append((ids[i] if ids is not None else path.as_posix(), image, path.resolve().parent.name))
+            folder = Path(os.path.realpath(path)).parent.name  # unlike Path.resolve, it takes loops of links
+            images.append((ids[i] if ids is not None else path.as_posix(), image, folder))
         else:
             images.append((ids[i] if ids is not None else None, image, ""))
     return images, [(problem.source, problem.reason) for problem in problems]
