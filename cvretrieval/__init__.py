@@ -21,17 +21,21 @@ _PUBLIC = {
     "PerDescriptor": "extraction",
     "KMeansCodebook": "codebooks",
     "VLAD": "encoders",
+    "BagOfWords": "encoders",
+    "SpatialPyramid": "encoders",
     "PCAWhitening": "postprocessing",
     "PowerNormalizer": "postprocessing",
+    "HomogeneousKernelMap": "postprocessing",
     "SpatialVerifier": "verification",
     "Verification": "verification",
     "DenseIndex": "index",
     "ImageRetriever": "retrieval",
     "SearchResult": "retrieval",
+    "ClassConditionalGMM": "recognition",
 }
 
 _ROOMS = ("codebooks", "datasets", "encoders", "extraction", "index", "metrics", "plotting", "postprocessing",
-          "retrieval", "verification")  # fmt: skip
+          "recognition", "retrieval", "verification")  # fmt: skip
 
 __all__ = ["__version__", *_PUBLIC, *_ROOMS]  # noqa: PLE0604
 

@@ -21,6 +21,9 @@ _SKLEARN = {
     "Normalizer": "sklearn.preprocessing",
     "StandardScaler": "sklearn.preprocessing",
     "MaxAbsScaler": "sklearn.preprocessing",
+    "LogisticRegression": "sklearn.linear_model",
+    "LinearSVC": "sklearn.svm",
+    "MultinomialNB": "sklearn.naive_bayes",
 }
 
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
@@ -45,7 +48,8 @@ def to_config(estimator: Any) -> dict[str, Any]:
         )
     if name == "Pipeline":
         return {"class": name, "params": {"steps": [[step, to_config(part)] for step, part in estimator.steps]}}
-    params = estimator.get_params(deep=False)
+    # What scikit-learn marks so at its default may be gone in its next version, which must read this file.
+    params = {key: value for key, value in estimator.get_params(deep=False).items() if not _is_deprecated(value)}
     return {"class": name, "params": {key: _pack(f"{name}.{key}", value) for key, value in params.items()}}
 
 
@@ -112,6 +116,10 @@ def _collect(estimator: Any, prefix: str, arrays: dict[str, NDArray[Any]]) -> di
     return meta
 
 
+def _is_deprecated(value: Any) -> bool:
+    return isinstance(value, str) and value == "deprecated"
+
+
 def _is_ours(estimator: Any) -> bool:
     return type(estimator).__module__.partition(".")[0] == "cvretrieval"
 
@@ -147,7 +155,8 @@ def _pack(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_pack(name, item) for item in value]
     if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
-        return [_pack(name, item) for item in value.tolist()]
+        items = [_pack(name, item) for item in value.tolist()]
+        return {"strings": items} if value.dtype.kind == "U" else items
     if hasattr(value, "get_params"):
         return {"estimator": to_config(value)}
     raise TypeError(
@@ -162,5 +171,7 @@ def _unpack(value: Any) -> Any:
     if isinstance(value, dict):
         if "tuple" in value:
             return tuple(_unpack(item) for item in value["tuple"])
+        if "strings" in value:
+            return np.array([str(item) for item in value["strings"]], dtype=np.str_)
         return from_config(value["estimator"])
     return value

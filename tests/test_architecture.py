@@ -33,8 +33,9 @@ ALLOWED = {
     **{stage: FOUNDATION | {"_kernels"} for stage in STAGES},
     "encoders": FOUNDATION | {"_kernels", "codebooks"},
     "retrieval": FOUNDATION | STAGES | {"_kernels"},
-    "plotting": FOUNDATION | STAGES | {"_kernels", "retrieval"},
-    "cli": FOUNDATION | STAGES | {"_kernels", "retrieval", "plotting"},
+    "recognition": FOUNDATION | {"_kernels", "retrieval"},
+    "plotting": FOUNDATION | STAGES | {"_kernels", "retrieval", "recognition"},
+    "cli": FOUNDATION | STAGES | {"_kernels", "retrieval", "recognition", "plotting"},
 }
 
 #: (file, room): departures, each explained in docs/architecture.md

@@ -1,6 +1,7 @@
 """Post-processing of image vectors: plain 2-D scikit-learn transformers."""
 
+from cvretrieval.postprocessing.homogeneous_kernel_map import HomogeneousKernelMap
 from cvretrieval.postprocessing.power_norm import PowerNormalizer
 from cvretrieval.postprocessing.whitening import PCAWhitening
 
-__all__ = ["PCAWhitening", "PowerNormalizer"]
+__all__ = ["HomogeneousKernelMap", "PCAWhitening", "PowerNormalizer"]

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from sklearn.decomposition import PCA
 
-from cvretrieval import SIFT, VLAD, DenseSIFT, KMeansCodebook, PCAWhitening, PerDescriptor, PowerNormalizer
+from cvretrieval import (
+    SIFT,
+    VLAD,
+    BagOfWords,
+    ClassConditionalGMM,
+    DenseSIFT,
+    HomogeneousKernelMap,
+    KMeansCodebook,
+    PCAWhitening,
+    PerDescriptor,
+    PowerNormalizer,
+    SpatialPyramid,
+)
 
 #: images → LocalFeatures
 EXTRACTORS = {
@@ -30,11 +42,30 @@ ENCODERS = {
     "VLAD-intra": VLAD(n_words=5, intra_norm=True, random_state=0),
     "VLAD-residual": VLAD(n_words=5, residual_norm=True, power=0.2, random_state=0),
     "VLAD-mass-plain": VLAD(n_words=5, mass_norm=True, power=None, norm=None, random_state=0),
+    "BagOfWords": BagOfWords(n_words=5, random_state=0),
+    "BagOfWords-soft": BagOfWords(n_words=5, assignment="soft", norm="l1", random_state=0),
+    "BagOfWords-multiple-sparse": BagOfWords(
+        n_words=5, assignment="multiple", n_nearest=2, norm=None, sparse=True, random_state=0
+    ),
+    "SpatialPyramid-BagOfWords": SpatialPyramid(BagOfWords(n_words=5, norm=None, random_state=0), norm="l1"),
+    "SpatialPyramid-sparse": SpatialPyramid(BagOfWords(n_words=5, sparse=True, random_state=0), weights=None),
+    "SpatialPyramid-VLAD": SpatialPyramid(VLAD(n_words=5, random_state=0), levels=((1, 1), (3, 1)), weights=(1, 0.5)),
 }
+
+#: stages that need keypoints and image sizes
+NEED_GEOMETRY = (SpatialPyramid,)
 
 #: plain 2-D transformers, which also run scikit-learn's own suite, some of it on two features
 VECTOR_TRANSFORMERS = {
+    "HomogeneousKernelMap": HomogeneousKernelMap(),
+    "HomogeneousKernelMap-chi2": HomogeneousKernelMap("chi2", order=3, gamma=0.5, window="uniform"),
     "PowerNormalizer": PowerNormalizer(),
     "PCAWhitening": PCAWhitening(n_components=2),
     "PCAWhitening-shrunk": PCAWhitening(n_components=2, power=0.25, shrinkage=0.1, norm=None),
+}
+
+#: LocalFeatures → one class per image, by `predict`
+CLASSIFIERS = {
+    "ClassConditionalGMM": ClassConditionalGMM(n_components=3, random_state=0),
+    "ClassConditionalGMM-sum": ClassConditionalGMM(n_components=2, aggregation="sum", max_samples=50, random_state=0),
 }
