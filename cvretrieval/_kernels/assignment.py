@@ -60,3 +60,44 @@ def best_words(products, half_norms, first_word, best, words):
             top = best[i]
             words[i] = word if score > top else words[i]
             best[i] = score if score > top else top
+
+
+@njit
+def nearest_words(products, half_norms, first_word, scores, words):
+    """Keep the r best words of each descriptor, best first, by ⟨c_k, x⟩ − ½‖c_k‖²; ties to the lowest k.
+
+    Differences of these scores are half those of squared distances: ‖x − c_j‖² − ‖x − c_k‖² = 2 (score_k − score_j).
+    Called once per chunk of words, in ascending order; the chunk that holds word 0 starts anew.
+
+    Parameters
+    ----------
+    products : float32 (n_words, at least n_descriptors)
+        ⟨c_k, x_i⟩ of the words of this chunk.
+    half_norms : float32 (n_words,)
+        ½‖c_k‖².
+    first_word : int
+        Number of the first word of this chunk.
+    scores : float32 (r, n_descriptors)
+        Scores of the best words so far, descending; −∞ where there are fewer.  # OUT
+    words : int32 (r, n_descriptors)
+        The best words so far.  # OUT
+    """
+    n_nearest, n_descriptors = words.shape
+    if first_word == 0:
+        scores[:] = -np.inf
+        words[:] = 0
+    last = n_nearest - 1
+    for k in range(len(products)):
+        word = np.int32(first_word + k)
+        half_norm = half_norms[k]
+        for i in range(n_descriptors):
+            score = products[k, i] - half_norm
+            # Seldom true, some n_nearest · log(n_words / n_nearest) times per descriptor: cheaper than selects.
+            if score > scores[last, i]:
+                place = last
+                while place > 0 and score > scores[place - 1, i]:
+                    scores[place, i] = scores[place - 1, i]
+                    words[place, i] = words[place - 1, i]
+                    place -= 1
+                scores[place, i] = score
+                words[place, i] = word

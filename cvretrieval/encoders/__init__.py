@@ -1,5 +1,8 @@
 """Encoders: the local features of each image → one vector."""
 
+from cvretrieval.encoders.bag_of_words import BagOfWords
+from cvretrieval.encoders.spatial_pyramid import SpatialPyramid
 from cvretrieval.encoders.vlad import VLAD
+from cvretrieval.encoders.word_votes import WordVotes
 
-__all__ = ["VLAD"]
+__all__ = ["VLAD", "BagOfWords", "SpatialPyramid", "WordVotes"]

@@ -6,6 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -16,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cvretrieval import LocalFeatures
 from cvretrieval._state import from_config, get_state, set_state, to_config
-from tests.contract.instances import CODEBOOKS, ENCODERS, EXTRACTORS, PER_DESCRIPTOR, VECTOR_TRANSFORMERS
+from tests.contract.instances import CODEBOOKS, ENCODERS, EXTRACTORS, NEED_GEOMETRY, PER_DESCRIPTOR, VECTOR_TRANSFORMERS
 
 RAGGED = {**PER_DESCRIPTOR, **CODEBOOKS, **ENCODERS}
 EVERYTHING = {**EXTRACTORS, **RAGGED, **VECTOR_TRANSFORMERS}
@@ -28,8 +29,14 @@ def each(table):
 
 
 def features(rng, n_dims=16, lengths=LENGTHS):
-    images = [(rng.normal(size=(n, n_dims)), rng.uniform(1, 9, size=(n, 4)), (64, 48)) for n in lengths]
+    spread = np.array([7, 5, 1, 1])  # over the whole image
+    images = [(rng.normal(size=(n, n_dims)), rng.uniform(1, 9, size=(n, 4)) * spread, (64, 48)) for n in lengths]
     return LocalFeatures.from_images(images, n_dims=n_dims)
+
+
+def parameter(estimator, name):
+    """The parameter of that name, of the estimator itself or of the one it wraps; None if neither has it."""
+    return next((key for key in (name, f"encoder__{name}") if key in estimator.get_params()), None)
 
 
 @pytest.fixture
@@ -37,10 +44,22 @@ def X(rng):
     return features(rng)
 
 
+def dense(Z):
+    return Z.toarray() if issparse(Z) else Z
+
+
+def without_container(estimator, X, dtype=np.float32, order="C"):
+    """A list of bare arrays, or of tuples for stages that need the geometry."""
+    arrays = [np.asarray(image.descriptors, dtype=dtype, order=order) for image in X]
+    if isinstance(estimator, NEED_GEOMETRY):
+        return [(array, image.keypoints, image.image_size) for array, image in zip(arrays, X, strict=True)]
+    return arrays
+
+
 def output(estimator, X):
     """What the estimator says of X, as a list of one array per image."""
     if hasattr(estimator, "transform"):
-        result = estimator.transform(X)
+        result = dense(estimator.transform(X))
         return [image.descriptors for image in result] if isinstance(result, LocalFeatures) else list(result)
     lengths = X.lengths if isinstance(X, LocalFeatures) else [len(image) for image in X]
     return np.split(estimator.predict(X), np.cumsum(lengths)[:-1])
@@ -98,7 +117,7 @@ def test_extractors_need_no_fit(estimator, rng):
 
 @each(RAGGED)
 def test_list_and_container_are_the_same(estimator, X):
-    arrays = [image.descriptors for image in X]
+    arrays = without_container(estimator, X)
     assert_same(output(clone(estimator).fit(X), X), output(clone(estimator).fit(arrays), arrays))
 
 
@@ -115,9 +134,9 @@ def test_input_is_not_changed_and_may_be_read_only(estimator, X):
 def test_memory_mapped_float64_and_fortran_input(estimator, X, tmp_path):
     expected = output(clone(estimator).fit(X), X)
     np.save(tmp_path / "descriptors.npy", X.descriptors)
-    mapped = LocalFeatures(np.load(tmp_path / "descriptors.npy", mmap_mode="r"), X.offsets)
+    mapped = X.with_descriptors(np.load(tmp_path / "descriptors.npy", mmap_mode="r"))
     assert_same(output(clone(estimator).fit(mapped), mapped), expected)
-    wide = [np.asfortranarray(image.descriptors.astype(np.float64)) for image in X]
+    wide = without_container(estimator, X, dtype=np.float64, order="F")
     assert_same(output(clone(estimator).fit(wide), wide), expected)
 
 
@@ -136,17 +155,18 @@ def test_batches_do_not_change_a_bit(estimator, X):
     assert_same(output(fitted, X[:3]) + output(fitted, X[3:]), whole)
 
 
-@each({name: e for name, e in {**EXTRACTORS, **RAGGED}.items() if "n_jobs" in e.get_params()})
+@each({name: e for name, e in {**EXTRACTORS, **RAGGED}.items() if parameter(e, "n_jobs")})
 def test_jobs_do_not_change_a_bit(estimator, X, rng):
     data = rng.integers(0, 256, (9, 50, 60), dtype=np.uint8) if estimator in EXTRACTORS.values() else X
-    outputs = [output(clone(estimator).set_params(n_jobs=n_jobs).fit(data), data) for n_jobs in (None, 2, 3)]
+    name = parameter(estimator, "n_jobs")
+    outputs = [output(clone(estimator).set_params(**{name: n_jobs}).fit(data), data) for n_jobs in (None, 2, 3)]
     assert_same(outputs[0], outputs[1])
     assert_same(outputs[0], outputs[2])
 
 
 @each(ENCODERS)
 def test_an_image_without_features_is_a_zero_row(estimator, X):
-    encoded = clone(estimator).fit(X).transform(X)
+    encoded = dense(clone(estimator).fit(X).transform(X))
     assert np.isfinite(encoded).all() and encoded.dtype == np.float32 and encoded.flags.c_contiguous
     empty = np.asarray(LENGTHS) == 0
     assert (encoded[empty] == 0).all() and (encoded[~empty] != 0).any(axis=1).all()
@@ -214,8 +234,9 @@ def test_cross_validation_and_grid_search_keep_the_container(estimator, rng):
     model = make_pipeline(spy, clone(estimator), LinearSVC())
     assert np.isfinite(cross_val_score(model, X, y, cv=3, error_score="raise")).all()
     name = type(estimator).__name__.lower()
-    search = GridSearchCV(model, {f"{name}__n_words": [2, 3]}, cv=2, error_score="raise").fit(X, y)
-    assert search.best_params_[f"{name}__n_words"] in (2, 3)
+    n_words = f"{name}__{parameter(estimator, 'n_words')}"
+    search = GridSearchCV(model, {n_words: [2, 3]}, cv=2, error_score="raise").fit(X, y)
+    assert search.best_params_[n_words] in (2, 3)
     assert seen == {LocalFeatures}
 
 
@@ -231,7 +252,7 @@ def test_state_and_configuration_round_trip(estimator, X):
 
 @each(VECTOR_TRANSFORMERS)
 def test_vector_state_round_trip(estimator, rng):
-    Z = rng.normal(size=(20, 6)).astype(np.float32)
+    Z = np.abs(rng.normal(size=(20, 6))).astype(np.float32)
     fitted = clone(estimator).fit(Z)
     restored = set_state(from_config(to_config(fitted)), *get_state(fitted))
     np.testing.assert_array_equal(restored.transform(Z), fitted.transform(Z))

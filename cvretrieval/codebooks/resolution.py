@@ -1,0 +1,37 @@
+"""What a given codebook says of itself: how many words, of which dimension, and how they are found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cvretrieval.codebooks.kmeans import resolve_codebook
+
+
+def has_euclidean_words(codebook: Any) -> bool:
+    """Whether the word of a descriptor is the nearest of ``cluster_centers_`` by Euclidean distance.
+
+    Codebooks with another distance say so by an attribute ``metric``, such as "hamming".
+    """
+    return hasattr(codebook, "cluster_centers_") and getattr(codebook, "metric", "euclidean") == "euclidean"
+
+
+def resolve_words(codebook: Any, owner: Any) -> tuple[int, int | None]:
+    """Return number of words and dimension of a given codebook; the dimension is None if it does not say.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it neither has centres nor predicts words, or is not fitted.
+    """
+    if has_euclidean_words(codebook) or not hasattr(codebook, "predict"):
+        n_words, n_dims = np.shape(resolve_codebook(codebook, owner).cluster_centers_)
+        return int(n_words), int(n_dims)
+    centers = getattr(codebook, "cluster_centers_", None)
+    n_words = getattr(codebook, "n_words", getattr(codebook, "n_clusters", None)) if centers is None else len(centers)
+    if n_words is None or not any(name.endswith("_") and not name.startswith("_") for name in vars(codebook)):
+        lacks = "says neither n_words nor n_clusters" if n_words is None else "is not fitted"
+        raise ValueError(f"The codebook given to {type(owner).__name__}, {type(codebook).__name__}, {lacks}.")
+    n_dims = getattr(codebook, "n_dims_", getattr(codebook, "n_features_in_", None))
+    return int(n_words), None if n_dims is None else int(n_dims)

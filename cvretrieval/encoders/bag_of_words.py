@@ -1,0 +1,334 @@
+"""Bag of visual words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import vstack
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.preprocessing import normalize
+from sklearn.utils.validation import check_is_fitted
+
+from cvretrieval._base import LocalFeaturesInputMixin
+from cvretrieval._parallel import block_slices, map_blocks, single_threaded
+from cvretrieval._validation import check_choice, check_flag, check_number, dimension_mismatch
+from cvretrieval.codebooks import KMeansCodebook, NearestWord, NearestWords, has_euclidean_words, resolve_words
+from cvretrieval.encoders.word_votes import WordVotes, dense_histograms, sparse_histograms
+from cvretrieval.local_features import LocalFeatures, check_local_features
+
+_BLOCK_IMAGES = 32
+
+# Enough for the median of the gaps: its standard error is about 1 % of it.
+_SIGMA_SAMPLES = 10_000
+
+
+class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Bag of visual words: how often each word of a codebook occurs in an image (Sivic & Zisserman, Csurka et al.).
+
+    Parameters
+    ----------
+    n_words : int, default=400
+        Words of the codebook that `fit` learns; ignored if `codebook` is given.
+    codebook : fitted clusterer, optional
+        Anything with ``cluster_centers_`` (`KMeansCodebook`, scikit-learn's ``KMeans``), whose nearest centre by
+        Euclidean distance is a descriptor's word; or anything with ``predict`` and ``n_words`` or ``n_clusters``
+        (other distances, trees), whose predictions are the words. Kept as it is, by `fit` and when cross-validation
+        clones the encoder.
+    assignment : {"hard", "soft", "multiple"}, default="hard"
+        "hard": a descriptor counts 1 for its nearest word. "multiple": it counts 1 for each of its `n_nearest` words.
+        "soft": its `n_nearest` words share the count 1 in proportion to exp(−d²/2σ²).
+    n_nearest : int, default=3
+        Words of a descriptor in soft and multiple assignment; at most as many as the codebook has are used.
+    sigma : float or None, default=None
+        σ of the soft assignment, in the unit of the descriptors. None learns it at fit, see Notes.
+    norm : {"l2", "l1", None}, default="l2"
+        Normalisation of each histogram. "l1" gives frequencies, None counts, which naive Bayes and the weights of
+        Lazebnik's pyramid want.
+    sparse : bool, default=False
+        Return a CSR matrix instead of an array; for large codebooks. (A CSR array if scikit-learn's configuration
+        ``sparse_interface`` says "sparray".)
+    max_samples : int or None, default=100000
+        Descriptors the codebook is learned on.
+    n_jobs : int, optional
+        Threads over blocks of images; the number does not change a bit of the result.
+    random_state : int, RandomState or None, default=None
+        Seed of the codebook.
+    verbose : bool, default=False
+        Show a progress bar on a terminal.
+
+    Attributes
+    ----------
+    codebook_ : clusterer
+        The learned or given codebook.
+    n_words_ : int
+        Its number of words.
+    n_dims_ : int
+        Dimension of the descriptors.
+    sigma_ : float
+        σ used by soft assignment; only there.
+
+    Notes
+    -----
+    Ties between words go to the lowest. An image without features is a row of zeros. Histograms are float32; counts are
+    exact up to 2²⁴ per word.
+
+    Philbin et al. took σ² = 6250 and three words for SIFT in [0, 255], where descriptors have a norm of about 512:
+    ``sigma=79.06`` for `SIFT`; scaled to unit length, as `SIFT(root=True)` gives, that is ``sigma=0.154``. The right
+    value depends on codebook and descriptors, so the default is learned: σ² is half the median of d₂² − d₁², the gap
+    between the squared distances to the second and the nearest word, over some 10,000 descriptors of the training
+    images; gaps of zero (equal words) are left out. The second word of the median descriptor then has e⁻¹ = 0.37 times
+    the weight of its first. For SIFT in [0, 255] of UKBench photographs this gives σ² = 6305 with 100 words and 6683
+    with 1000: the paper's value, without its scale.
+
+    References
+    ----------
+    .. [1] J. Sivic and A. Zisserman, "Video Google: a text retrieval approach to object matching in videos", ICCV 2003.
+    .. [2] G. Csurka, C. Dance, L. Fan, J. Willamowski and C. Bray, "Visual categorization with bags of keypoints",
+       ECCV workshop 2004.
+    .. [3] J. Philbin, O. Chum, M. Isard, J. Sivic and A. Zisserman, "Lost in quantization: improving particular object
+       retrieval in large scale image databases", CVPR 2008, section 3.1 (soft assignment).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvretrieval import BagOfWords
+    >>> X = [np.array([[0.0, 0], [0, 1], [9, 9]]), np.array([[9.0, 8]])]
+    >>> counts = BagOfWords(n_words=2, norm=None, random_state=0).fit_transform(X)
+    >>> np.sort(counts, axis=1)
+    array([[1., 2.],
+           [0., 1.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        n_words: int = 400,
+        *,
+        codebook: Any = None,
+        assignment: str = "hard",
+        n_nearest: int = 3,
+        sigma: float | None = None,
+        norm: str | None = "l2",
+        sparse: bool = False,
+        max_samples: int | None = 100_000,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: bool | int = False,
+    ) -> None:
+        self.n_words = n_words
+        self.codebook = codebook
+        self.assignment = assignment
+        self.n_nearest = n_nearest
+        self.sigma = sigma
+        self.norm = norm
+        self.sparse = sparse
+        self.max_samples = max_samples
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> BagOfWords:
+        """Learn codebook and σ from `X` (LocalFeatures or a list of 2-D arrays), or take the given ones."""
+        self._check_parameters()
+        X = check_local_features(X, estimator=self)
+        if self.codebook is not None:
+            self.n_words_, n_dims = resolve_words(self.codebook, self)
+            self.codebook_ = self.codebook
+            if n_dims is not None and X.n_descriptors and X.n_dims != n_dims:
+                raise dimension_mismatch("the codebook of BagOfWords", X.n_dims, n_dims)
+            self.n_dims_ = X.n_dims if n_dims is None else n_dims
+        else:
+            if X.n_descriptors == 0:
+                raise ValueError("BagOfWords cannot be fitted: none of the images has any descriptor.")
+            codebook = KMeansCodebook(self.n_words, max_samples=self.max_samples, random_state=self.random_state)
+            self.codebook_ = codebook.fit(X)
+            self.n_words_, self.n_dims_ = int(self.n_words), X.n_dims
+        self._check_assignment()
+        if self.assignment == "soft":
+            self.sigma_ = float(self.sigma) if self.sigma is not None else self._learn_sigma(X)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Encode images.
+
+        Parameters
+        ----------
+        X : LocalFeatures or list of 2-D arrays
+            With descriptors of the dimension seen at fit.
+
+        Returns
+        -------
+        ndarray or CSR matrix of shape (n_images, n_words)
+            float32, C-contiguous.
+
+        Raises
+        ------
+        ValueError
+            If the descriptors have another dimension than at fit, or are NaN or infinite; the message names the image.
+        """
+        X = self._check(X)
+        blocks = block_slices(len(X), _BLOCK_IMAGES)
+        parts = []
+        histograms = np.empty((0 if self.sparse else len(X), self.n_words_), dtype=np.float32)
+
+        def encode(block: slice) -> Any:
+            offsets = X.offsets[block.start : block.stop + 1]
+            part = self.pool(self._assign(X, block), offsets - offsets[0])
+            if self.sparse:
+                return part
+            histograms[block] = part
+            return None
+
+        for part in self._map(encode, blocks):
+            parts.append(part)
+        if not self.sparse:
+            return histograms
+        return vstack(parts, format="csr") if parts else self.pool(self._assign(X, slice(0, 0)), X.offsets)
+
+    def assign(self, X: Any) -> WordVotes:
+        """Return the words that each descriptor of each image votes for, and the weights of these votes.
+
+        `transform` is `pool` of these votes. Whoever needs the histograms of several groupings of the same
+        descriptors, such as `SpatialPyramid`, assigns once and pools often.
+
+        Parameters
+        ----------
+        X : LocalFeatures or list of 2-D arrays
+
+        Returns
+        -------
+        WordVotes
+            ``words``, int32 of shape (n_descriptors, n_nearest), and ``weights``, float32 of the same shape, or None if
+            every vote counts 1. n_nearest is 1 in hard assignment.
+        """
+        X = self._check(X)
+        words = np.empty((X.n_descriptors, self._width), dtype=np.int32)
+        weights = np.empty(words.shape, dtype=np.float32) if self.assignment == "soft" else None
+
+        def encode(block: slice) -> None:
+            rows = slice(X.offsets[block.start], X.offsets[block.stop])
+            votes = self._assign(X, block)
+            words[rows] = votes.words
+            if weights is not None:
+                weights[rows] = votes.weights
+
+        for _ in self._map(encode, block_slices(len(X), _BLOCK_IMAGES)):
+            pass
+        return WordVotes(words, weights)
+
+    def pool(self, votes: WordVotes, offsets: Any) -> Any:
+        """Return the normalised histograms of groups of votes.
+
+        Parameters
+        ----------
+        votes : WordVotes
+            As `assign` returns, in any order.
+        offsets : ndarray of shape (n_groups + 1,)
+            Group i owns the votes ``offsets[i]:offsets[i + 1]``.
+
+        Returns
+        -------
+        ndarray or CSR matrix of shape (n_groups, n_words)
+        """
+        check_is_fitted(self, "codebook_")
+        offsets = np.ascontiguousarray(offsets, dtype=np.int64)
+        make = sparse_histograms if self.sparse else dense_histograms
+        histograms = make(votes, offsets, self.n_words_)
+        if self.norm is not None and histograms.shape[0]:
+            histograms = normalize(histograms, norm=self.norm, copy=False)
+        return histograms
+
+    def _check(self, X: Any) -> LocalFeatures:
+        check_is_fitted(self, ["codebook_", "sigma_"] if self.assignment == "soft" else "codebook_")
+        self._check_parameters()
+        self._check_assignment()
+        return check_local_features(X, n_dims=self.n_dims_, estimator=self)
+
+    def _map(self, encode: Any, blocks: list[slice]) -> Any:
+        weights = [block.stop - block.start for block in blocks]
+        return map_blocks(
+            encode, blocks, n_jobs=self.n_jobs, weights=weights, description="BagOfWords", verbose=self.verbose
+        )
+
+    @property
+    def _width(self) -> int:
+        """Votes of each descriptor."""
+        return 1 if self.assignment == "hard" else min(int(self.n_nearest), self.n_words_)
+
+    def _assign(self, X: LocalFeatures, block: slice) -> WordVotes:
+        """Return the votes of a block of images; those of each image are computed from its own rows alone."""
+        if not has_euclidean_words(self.codebook_):
+            return WordVotes(self._predict(X[block])[:, None])
+        words = np.empty((X.offsets[block.stop] - X.offsets[block.start], self._width), dtype=np.int32)
+        gaps = np.empty(words.shape, dtype=np.float32)
+        centers = self.codebook_.cluster_centers_
+        nearest = NearestWord(centers, self) if self.assignment == "hard" else None
+        several = NearestWords(centers, self._width, self) if nearest is None else None
+        for i in range(block.start, block.stop):
+            descriptors = X.descriptors[X.offsets[i] : X.offsets[i + 1]]
+            rows = slice(X.offsets[i] - X.offsets[block.start], X.offsets[i + 1] - X.offsets[block.start])
+            if nearest is not None:
+                words[rows, 0] = nearest.assign(descriptors, i)
+            elif several is not None:
+                words[rows], gaps[rows] = several.assign(descriptors, i)
+        if self.assignment != "soft":
+            return WordVotes(words)
+        # The nearest word cancels: exp(−d²/2σ²) / Σ exp(−d²/2σ²) depends on differences of squared distances only.
+        weights = np.exp(-gaps / np.float32(2 * self.sigma_**2))
+        weights /= weights.sum(axis=1, keepdims=True)
+        return WordVotes(words, weights)
+
+    def _predict(self, X: LocalFeatures) -> NDArray[np.int32]:
+        """Ask a codebook without centres for the words of a block of images."""
+        if not X.n_descriptors:
+            return np.empty(0, dtype=np.int32)
+        takes_features = getattr(self.codebook_, "input_kind", None) == LocalFeaturesInputMixin.input_kind
+        words = np.asarray(self.codebook_.predict(X if takes_features else X.descriptors))
+        if words.shape != (X.n_descriptors,) or words.min() < 0 or words.max() >= self.n_words_:
+            raise ValueError(
+                f"The codebook {type(self.codebook_).__name__} given to BagOfWords must predict one word from 0 to "
+                f"{self.n_words_ - 1} for each of {X.n_descriptors} descriptors. Got {words.dtype} of shape "
+                f"{words.shape}{f' from {words.min()} to {words.max()}' if words.size else ''} instead."
+            )
+        return words.astype(np.int32, copy=False)
+
+    def _learn_sigma(self, X: LocalFeatures) -> float:
+        if X.n_descriptors == 0:
+            raise ValueError(
+                "BagOfWords cannot learn sigma: none of the images has any descriptor. Give the 'sigma' parameter."
+            )
+        if self.n_words_ == 1:
+            return 1.0
+        nearest = NearestWords(self.codebook_.cluster_centers_, 2, self)
+        step = -(-X.n_descriptors // _SIGMA_SAMPLES)
+        with single_threaded():
+            gaps = np.concatenate([nearest.assign(image.descriptors[::step], i)[1][:, 1] for i, image in enumerate(X)])
+        gaps = gaps[gaps > 0]
+        return float(np.sqrt(np.median(gaps) / 2)) if len(gaps) else 1.0
+
+    def _check_parameters(self) -> None:
+        check_number(self, "n_words", self.n_words, low=1, integer=True)
+        check_choice(self, "assignment", self.assignment, ("hard", "soft", "multiple"))
+        check_number(self, "n_nearest", self.n_nearest, low=1, integer=True)
+        check_number(self, "sigma", self.sigma, low=0, low_open=True, optional=True)
+        check_choice(self, "norm", self.norm, ("l2", "l1", None))
+        check_flag(self, "sparse", self.sparse)
+        check_number(self, "max_samples", self.max_samples, low=1, integer=True, optional=True)
+
+    def _check_assignment(self) -> None:
+        if self.assignment != "hard" and not has_euclidean_words(self.codebook_):
+            raise ValueError(
+                f"assignment={self.assignment!r} needs Euclidean distances to cluster_centers_, which the codebook "
+                f"{type(self.codebook_).__name__} does not have. Use assignment='hard'."
+            )
+
+    def __sklearn_clone__(self) -> BagOfWords:
+        copy: BagOfWords = super().__sklearn_clone__()
+        # scikit-learn would clone the codebook as well, and a clone is not fitted.
+        copy.codebook = self.codebook
+        return copy
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_words_
