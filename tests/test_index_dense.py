@@ -8,7 +8,16 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from cvretrieval._kernels.top_k import COSINE, INNER_PRODUCT, L2, NO_KEY, row_norms, sort_top_k, update_top_k
+from cvretrieval._kernels.top_k import (
+    COSINE,
+    INNER_PRODUCT,
+    L2,
+    NO_KEY,
+    inner_products,
+    row_norms,
+    sort_top_k,
+    update_top_k,
+)
 from cvretrieval.index import DenseIndex
 from cvretrieval.index.scan import Scan
 from cvretrieval.index.segments import Segment, Segments
@@ -53,6 +62,16 @@ def test_kernel_equals_its_slow_twin(metric, n_dims, rng):
         assert_ranked_alike(
             run_kernel(metric, queries, vectors, keys, k), slow_search(metric, queries, vectors, keys, k)
         )
+
+
+@pytest.mark.parametrize("n_dims", [1, 9, 128])
+def test_products_of_a_few_queries(n_dims, rng):
+    queries = rng.normal(size=(3, n_dims)).astype(np.float32)
+    vectors = rng.normal(size=(50, n_dims)).astype(np.float32)
+    products = np.empty((3, 50), dtype=np.float32)
+    inner_products(queries, vectors, products)
+    expected = [[sum(float(a) * float(b) for a, b in zip(q, x, strict=True)) for x in vectors] for q in queries]
+    np.testing.assert_allclose(products, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_norms_equal_their_definition(rng):
@@ -247,17 +266,34 @@ def test_searches_see_one_state_while_another_thread_changes_the_index(rng):
     assert failures == []
 
 
+SIZES = [(1, 1), (1, 100_000), (1, 1_000_000), (40, 5000), (1000, 700), (3000, 100_000)]
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2, 3, 16, 100])
-@pytest.mark.parametrize(("n_queries", "n_rows"), [(1, 1), (1, 100_000), (40, 5000), (1000, 700), (3000, 100_000)])
+@pytest.mark.parametrize(("n_queries", "n_rows"), SIZES)
 def test_tasks_cover_every_pair_once(n_jobs, n_queries, n_rows):
-    segment = Segment(np.empty((n_rows, 0), np.float32), np.zeros(n_rows, np.int64), np.zeros(n_rows))
-    queries, norms = np.empty((n_queries, 0), np.float32), np.zeros(n_queries)
+    segment = Segment(np.empty((n_rows, 128), np.float32), np.zeros(n_rows, np.int64), np.zeros(n_rows))
+    queries, norms = np.empty((n_queries, 128), np.float32), np.zeros(n_queries)
     tasks = Scan(Segments().add(segment), None, COSINE, 1, queries, norms).tasks(n_jobs)
-    assert len(tasks) <= 2 * n_jobs
-    seen = np.zeros((n_queries, n_rows), dtype=np.int8) if n_queries * n_rows < 1e7 else None
-    assert sum((q.stop - q.start) * (r.stop - r.start) for q, r in tasks) == n_queries * n_rows
-    for q, r in tasks:
-        assert q.stop > q.start and r.stop > r.start
-        if seen is not None:
-            seen[q, r] += 1
-    assert seen is None or (seen == 1).all()
+    assert 1 <= len(tasks) <= 2 * n_jobs
+    if n_queries * n_rows * 128 > 2**24 * n_jobs and n_jobs <= 16:
+        assert len(tasks) >= n_jobs
+    of_queries = sorted({(q.start, q.stop) for q, _ in tasks})
+    of_rows = sorted({(r.start, r.stop) for _, r in tasks})
+    assert len(tasks) == len(of_queries) * len(of_rows)
+    for parts, n_items in ((of_queries, n_queries), (of_rows, n_rows)):
+        assert [start for start, _ in parts] == [0, *(stop for _, stop in parts[:-1])]
+        assert parts[-1][1] == n_items and all(start < stop for start, stop in parts)
+
+
+@pytest.mark.parametrize("n_queries", [1, 5, 33, 100])
+def test_tasks_over_queries_and_rows_do_not_change_a_bit(n_queries, rng, monkeypatch):
+    monkeypatch.setattr("cvretrieval.index.scan._PRODUCTS_PER_TASK", 1)
+    vectors = rng.normal(size=(5000, 16)).astype(np.float32)
+    vectors[2500:] = vectors[:2500]
+    keys = rng.permutation(5000)
+    expected = DenseIndex().add(keys, vectors).search(vectors[:n_queries], 40)
+    for n_jobs in (2, 3, 8):
+        found = DenseIndex(n_jobs=n_jobs).add(keys, vectors).search(vectors[:n_queries], 40)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])

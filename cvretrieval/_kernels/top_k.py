@@ -54,6 +54,27 @@ def row_norms(vectors, norms):
         norms[j] = np.sqrt(inner_product(vectors[j], vectors[j]))
 
 
+@njit(fastmath=True)
+def inner_products(queries, vectors, products):
+    """Write ⟨q_i, x_j⟩, added up in float32: for a few queries, where BLAS would first copy the vectors.
+
+    Parameters
+    ----------
+    queries : float32 (n_queries, n_dims)
+    vectors : float32 (n_vectors, n_dims)
+    products : float32 (n_queries, n_vectors)
+        # OUT
+    """
+    for i in range(len(queries)):
+        query = queries[i]
+        for j in range(len(vectors)):
+            vector = vectors[j]
+            total = np.float32(0.0)
+            for d in range(query.size):
+                total += query[d] * vector[d]
+            products[i, j] = total
+
+
 @njit
 def update_top_k(metric, products, queries, query_norms, vectors, norms, keys, top_scores, top_keys):
     """Offer one block of vectors to the running top-k of some queries.
@@ -75,7 +96,7 @@ def update_top_k(metric, products, queries, query_norms, vectors, norms, keys, t
     metric : int
         `INNER_PRODUCT`, `COSINE` or `L2`.
     products : float32 (n_queries, n_vectors)
-        ⟨q_i, x_j⟩ from BLAS.
+        ⟨q_i, x_j⟩ from BLAS or `inner_products`.
     queries : float32 (n_queries, n_dims)
     query_norms : float64 (n_queries,)
     vectors : float32 (n_vectors, n_dims)

@@ -26,7 +26,7 @@ from cvretrieval.index.segments import Segment, Segments
 _METRICS = {"cosine": COSINE, "inner_product": INNER_PRODUCT, "l2": L2}
 
 # Rows per task when norms are measured.
-_BLOCK_ROWS = 8192
+_BLOCK_ROWS = 65_536
 
 
 class DenseIndex(BaseEstimator):
@@ -202,11 +202,10 @@ class DenseIndex(BaseEstimator):
         segments = self._segments
         chosen = None
         if within is not None:
-            chosen = np.unique(segments.find(check_keys(within)))
-            chosen = chosen[chosen >= 0]
+            chosen = _distinct(segments.find(check_keys(within)), segments.n_rows)
         elif segments.n_live < segments.n_rows // 2:
             # Most rows were removed: gathering the others is cheaper than products that nobody needs.
-            chosen = np.sort(segments.lookup[1])
+            chosen = _distinct(segments.lookup[1], segments.n_rows)
         n_found = min(int(k), segments.n_live if chosen is None else len(chosen))
         keys = np.full((len(rows), int(k)), -1, dtype=np.int64)
         scores = np.full((len(rows), int(k)), -np.inf, dtype=np.float32)
@@ -215,7 +214,8 @@ class DenseIndex(BaseEstimator):
         scan = Scan(segments, chosen, _METRICS[self.metric], n_found, rows, norms)
         tasks = scan.tasks(effective_n_jobs(self.n_jobs))
         parts: dict[int, list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = {}
-        for task, part in zip(tasks, map_blocks(scan.run, tasks, n_jobs=self.n_jobs), strict=True):
+        ranked_parts = map_blocks(scan.run, tasks, n_jobs=self.n_jobs if len(tasks) > 1 else 1)
+        for task, part in zip(tasks, ranked_parts, strict=True):
             parts.setdefault(task[0].start, []).append(part)
         for start, ranked in parts.items():
             found, values = merge(ranked, n_found)
@@ -250,6 +250,13 @@ class DenseIndex(BaseEstimator):
             return measure_norms(vectors)
         parts = map_blocks(measure_norms, (vectors[block] for block in blocks), n_jobs=self.n_jobs)
         return np.concatenate([np.empty(0), *parts])
+
+
+def _distinct(rows: NDArray[np.int64], n_rows: int) -> NDArray[np.int64]:
+    """Return the distinct rows that are not negative, ascending."""
+    mask = np.zeros(n_rows, dtype=np.bool_)
+    mask[rows[rows >= 0]] = True
+    return np.flatnonzero(mask)
 
 
 def _is_mapped(array: Any) -> bool:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from cvretrieval._kernels.top_k import NO_KEY, sort_top_k, update_top_k
+from cvretrieval._kernels.top_k import NO_KEY, inner_products, sort_top_k, update_top_k
 from cvretrieval.index.segments import Segment, Segments
 
 #: Shape of one matrix product. The vectors stay in the second-level cache while all blocks of queries meet them, and
@@ -17,8 +17,12 @@ from cvretrieval.index.segments import Segment, Segments
 QUERIES_PER_BLOCK = 256
 ROWS_PER_BLOCK = 512
 
+# Up to this many queries, BLAS takes longer to copy the vectors into its own layout than to multiply.
+_FEW_QUERIES = 8
 # Below this many queries a product is limited by reading the vectors, so a task gets more queries or fewer rows.
 _QUERIES_PER_TASK = 32
+# Multiplications that take about as long as starting threads.
+_PRODUCTS_PER_TASK = 2**24
 # Rows per block for few queries: as many products as in a full block, within the bound of a task's memory.
 _MOST_ROWS = 4096
 _BLOCK_BYTES = 2_000_000
@@ -65,7 +69,10 @@ class Scan:
                     part = slice(start, min(start + QUERIES_PER_BLOCK, len(queries)))
                     shape = (part.stop - part.start, len(block))
                     products = scratch[: shape[0] * shape[1]].reshape(shape)
-                    np.matmul(queries[part], block.vectors.T, out=products)
+                    if len(products) <= _FEW_QUERIES:
+                        inner_products(queries[part], block.vectors, products)
+                    else:
+                        np.matmul(queries[part], block.vectors.T, out=products)
                     update_top_k(
                         self.metric, products, queries[part], norms[part], block.vectors, block.norms, block.keys,
                         scores[part], keys[part],
@@ -88,8 +95,9 @@ class Scan:
     def tasks(self, n_jobs: int) -> list[tuple[slice, slice]]:
         """Cut the work for some threads: queries first, so that each reads the rows once; then rows."""
         n_queries = len(self.queries)
-        n_parts = max(1, min(n_jobs, n_queries // _QUERIES_PER_TASK))
-        n_ranges = max(1, min(-(-n_jobs // n_parts), self.n_rows // ROWS_PER_BLOCK))
+        n_tasks = min(n_jobs, n_queries * self.n_rows * self.queries.shape[1] // _PRODUCTS_PER_TASK)
+        n_parts = max(1, min(n_tasks, n_queries // _QUERIES_PER_TASK))
+        n_ranges = max(1, min(-(-n_tasks // n_parts), self.n_rows // ROWS_PER_BLOCK))
         return [(q, r) for q in _even_slices(n_queries, n_parts) for r in _even_slices(self.n_rows, n_ranges)]
 
 

@@ -129,7 +129,9 @@ class Segments:
         return np.where(own[places] == keys, rows[places], -1)
 
     def take(self, rows: NDArray[np.int64]) -> Segment:
-        """Return a copy of some rows, given in ascending order."""
+        """Return some rows, given in ascending order: a copy, unless they are consecutive."""
+        if rows[-1] - rows[0] == len(rows) - 1:
+            return self.between(int(rows[0]), int(rows[-1]) + 1)
         return Segment.join([self.segments[number][local] for number, local in self._by_segment(rows)])
 
     def between(self, first: int, last: int) -> Segment:

@@ -69,9 +69,9 @@ def test_equals_the_definition_with_ties_by_key(engine, metric, k, vectors, keys
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_batches_jobs_order_and_additions_do_not_change_a_bit(engine, metric, rng):
-    vectors = rng.normal(size=(3000, 24)).astype(np.float32)
+    vectors = rng.normal(size=(3000, 128)).astype(np.float32)
     vectors[1500:] = vectors[:1500]
-    queries = rng.normal(size=(70, 24)).astype(np.float32)
+    queries = rng.normal(size=(200, 128)).astype(np.float32)
     keys = rng.permutation(3000)
     expected = engine(metric=metric).add(keys, vectors).search(queries, 25)
     assert (np.diff(expected[1], axis=1) <= 0).all()
@@ -79,7 +79,7 @@ def test_batches_jobs_order_and_additions_do_not_change_a_bit(engine, metric, rn
         index = engine(metric=metric, n_jobs=n_jobs).add(keys, vectors)
         assert_same(index.search(queries, 25), expected)
         assert_same(index.search(queries[:1], 25), [part[:1] for part in expected])
-    for start, stop in ((0, 1), (1, 8), (8, 70)):
+    for start, stop in ((0, 1), (1, 8), (8, 200)):
         assert_same(index.search(queries[start:stop], 25), [part[start:stop] for part in expected])
     order = rng.permutation(3000)
     index = engine(metric=metric)
