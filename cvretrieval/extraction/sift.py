@@ -59,8 +59,8 @@ class SIFT(LocalFeatureExtractor):
     --------
     >>> import numpy as np
     >>> from cvretrieval import SIFT
-    >>> noise = np.random.default_rng(0).integers(0, 256, (2, 64, 64)).astype(np.uint8)
-    >>> X = SIFT(root=True, max_features=10).transform(noise)
+    >>> blocks = np.random.default_rng(0).integers(0, 256, (2, 16, 16)).repeat(8, axis=1).repeat(8, axis=2)
+    >>> X = SIFT(root=True, max_features=10).transform(blocks.astype(np.uint8))
     >>> X.lengths.tolist(), X.n_dims
     ([10, 10], 128)
     """
