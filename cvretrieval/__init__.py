@@ -25,6 +25,7 @@ _PUBLIC = {
     "SpatialPyramid": "encoders",
     "PCAWhitening": "postprocessing",
     "PowerNormalizer": "postprocessing",
+    "TfIdf": "postprocessing",
     "HomogeneousKernelMap": "postprocessing",
     "SpatialVerifier": "verification",
     "Verification": "verification",

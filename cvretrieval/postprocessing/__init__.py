@@ -2,6 +2,7 @@
 
 from cvretrieval.postprocessing.homogeneous_kernel_map import HomogeneousKernelMap
 from cvretrieval.postprocessing.power_norm import PowerNormalizer
+from cvretrieval.postprocessing.tfidf import TfIdf
 from cvretrieval.postprocessing.whitening import PCAWhitening
 
-__all__ = ["HomogeneousKernelMap", "PCAWhitening", "PowerNormalizer"]
+__all__ = ["HomogeneousKernelMap", "PCAWhitening", "PowerNormalizer", "TfIdf"]

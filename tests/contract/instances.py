@@ -16,6 +16,7 @@ from cvretrieval import (
     PerDescriptor,
     PowerNormalizer,
     SpatialPyramid,
+    TfIdf,
 )
 
 #: images → LocalFeatures
@@ -62,6 +63,8 @@ VECTOR_TRANSFORMERS = {
     "PowerNormalizer": PowerNormalizer(),
     "PCAWhitening": PCAWhitening(n_components=2),
     "PCAWhitening-shrunk": PCAWhitening(n_components=2, power=0.25, shrinkage=0.1, norm=None),
+    "TfIdf": TfIdf(),
+    "TfIdf-stopped": TfIdf(term_frequency="count", norm=None, min_df=0.1, stop_top=0.05, stop_bottom=0.1),
 }
 
 #: LocalFeatures → one class per image, by `predict`
