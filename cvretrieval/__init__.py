@@ -17,6 +17,7 @@ _PUBLIC = {
     "ImageReadError": "_validation",
     "StoreError": "_validation",
     "SIFT": "extraction",
+    "SURF": "extraction",
     "DenseSIFT": "extraction",
     "PerDescriptor": "extraction",
     "KMeansCodebook": "codebooks",

@@ -3,5 +3,6 @@
 from cvretrieval.extraction.dense import DenseSIFT
 from cvretrieval.extraction.per_descriptor import PerDescriptor
 from cvretrieval.extraction.sift import SIFT
+from cvretrieval.extraction.surf import SURF, SURFFeatures
 
-__all__ = ["SIFT", "DenseSIFT", "PerDescriptor"]
+__all__ = ["SIFT", "SURF", "DenseSIFT", "PerDescriptor", "SURFFeatures"]

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from cvretrieval._base import ImageInputMixin
 from cvretrieval._parallel import block_slices, map_blocks
-from cvretrieval.images import ImageReader, check_images
+from cvretrieval.images import ImageReader, ReadImage, check_images
 from cvretrieval.local_features import LocalFeatures
 
 # Large enough to amortise the dispatch of a task, small enough to keep all workers busy on small collections.
@@ -78,10 +78,15 @@ class LocalFeatureExtractor(ImageInputMixin, TransformerMixin, BaseEstimator, AB
         for source in images:
             image = reader.read(source, color="grey")
             descriptors, keypoints = self._extract(detector, image.pixels)
-            keypoints[:, :2] = image.to_original(keypoints[:, :2])
-            keypoints[:, 2] *= np.sqrt(image.scale[0] * image.scale[1])
+            self._to_original(image, keypoints)
             described.append((descriptors, keypoints, (image.width, image.height)))
         return described
+
+    @staticmethod
+    def _to_original(image: ReadImage, keypoints: NDArray[np.float32]) -> None:
+        """Move keypoints from the pixels that were read to those of the original image, in place."""
+        keypoints[:, :2] = image.to_original(keypoints[:, :2])
+        keypoints[:, 2] *= np.sqrt(image.scale[0] * image.scale[1])
 
     @property
     @abstractmethod

@@ -6,6 +6,7 @@ from sklearn.decomposition import PCA
 
 from cvretrieval import (
     SIFT,
+    SURF,
     VLAD,
     BagOfWords,
     ClassConditionalGMM,
@@ -24,6 +25,9 @@ EXTRACTORS = {
     "SIFT": SIFT(max_features=60),
     "SIFT-root": SIFT(max_features=60, root=True),
     "SIFT-upright": SIFT(max_features=60, upright=True),
+    "SURF": SURF(max_features=60),
+    "SURF-extended": SURF(max_features=60, extended=True),
+    "SURF-upright": SURF(max_features=60, upright=True),
     "DenseSIFT": DenseSIFT(),
     "DenseSIFT-scales": DenseSIFT(step=5, scales=(1.0, 1.5), root=True, window="flat"),
 }
