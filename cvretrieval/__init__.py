@@ -20,6 +20,7 @@ _PUBLIC = {
     "SURF": "extraction",
     "DenseSIFT": "extraction",
     "PerDescriptor": "extraction",
+    "SpatialCoordinates": "extraction",
     "KMeansCodebook": "codebooks",
     "VLAD": "encoders",
     "BagOfWords": "encoders",

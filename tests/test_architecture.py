@@ -14,7 +14,7 @@ PACKAGE = ROOT / "cvretrieval"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {"_version", "_validation", "_optional", "_base", "_parallel"}
-FOUNDATION = BASE | {"local_features", "image_files", "image_decoding", "images", "_state"}
+FOUNDATION = BASE | {"local_features", "image_files", "image_decoding", "images", "positions", "_state"}
 STAGES = {"extraction", "codebooks", "encoders", "postprocessing", "verification", "index", "metrics", "datasets"}
 
 #: room → rooms it may import, besides itself
@@ -30,6 +30,7 @@ ALLOWED = {
     "image_decoding": {"_validation"},
     "images": {"_validation", "image_files", "image_decoding"},
     "local_features": {"_validation"},
+    "positions": {"local_features"},
     **{stage: FOUNDATION | {"_kernels"} for stage in STAGES},
     "encoders": FOUNDATION | {"_kernels", "codebooks"},
     "retrieval": FOUNDATION | STAGES | {"_kernels"},

@@ -17,9 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._parallel import block_slices
 from cvretrieval._validation import check_choice
-from cvretrieval.encoders.cells import group_by_cell, relative_positions, require_geometry
+from cvretrieval.encoders.cells import group_by_cell
 from cvretrieval.encoders.word_votes import csr
 from cvretrieval.local_features import LocalFeatures, check_local_features
+from cvretrieval.positions import relative_positions, require_geometry
 
 # Bounds the copies of descriptors grouped by cell.
 _BLOCK_IMAGES = 256
@@ -35,7 +36,7 @@ class SpatialPyramid(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, T
         fitted on the whole images and encodes every cell.
     levels : int or sequence of (n_rows, n_columns), default=3
         An integer gives the grids 1 × 1, 2 × 2, 4 × 4, … of that many levels. Or the grids themselves, such as
-        ``((1, 1), (3, 1))``: the whole image, and three bands from top to bottom.
+        ``((1, 1), (3, 1))``: the whole image, and three bands from top to bottom (VLFeat's layouts 1x1 and 3x1).
     weights : "lazebnik", sequence of float or None, default="lazebnik"
         Factor of each level's vectors. "lazebnik" is 1/2^L for level 0 and 1/2^(L − l + 1) for level l ≥ 1, where L
         is the last level; the level of a grid is its place in the sequence. None leaves them.

@@ -16,6 +16,7 @@ from cvretrieval import (
     PCAWhitening,
     PerDescriptor,
     PowerNormalizer,
+    SpatialCoordinates,
     SpatialPyramid,
     TfIdf,
 )
@@ -33,7 +34,10 @@ EXTRACTORS = {
 }
 
 #: LocalFeatures → LocalFeatures, by `transform`
-PER_DESCRIPTOR = {"PerDescriptor": PerDescriptor(PCA(6, random_state=0), random_state=0)}
+PER_DESCRIPTOR = {
+    "PerDescriptor": PerDescriptor(PCA(6, random_state=0), random_state=0),
+    "SpatialCoordinates": SpatialCoordinates(weight=0.5),
+}
 
 #: LocalFeatures → one word per descriptor, by `predict`
 CODEBOOKS = {
@@ -58,7 +62,7 @@ ENCODERS = {
 }
 
 #: stages that need keypoints and image sizes
-NEED_GEOMETRY = (SpatialPyramid,)
+NEED_GEOMETRY = (SpatialCoordinates, SpatialPyramid)
 
 #: plain 2-D transformers, which also run scikit-learn's own suite, some of it on two features
 VECTOR_TRANSFORMERS = {
