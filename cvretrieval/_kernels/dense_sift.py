@@ -21,7 +21,7 @@ def map_orientations(image, margin, maps):
 
         maps[y, x, t] = m · max(0, 1 − |q − t|), |·| taken around the circle
 
-    The angle is r = (g_x − |g_y|) / (g_x + |g_y|), π/4 + (0.1821 r² − 0.9675) r and its reflections.
+    The angle is π/4 + (0.1821 r² − 0.9675) r with r = (|g_x| − |g_y|) / (|g_x| + |g_y|), reflected into its quadrant.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def map_orientations(image, margin, maps):
     n_orientations = maps.shape[2]
     turns = np.float32(n_orientations / (2.0 * np.pi))
     n = np.float32(n_orientations)
-    half, one = np.float32(0.5), np.float32(1.0)
-    near, far = np.float32(np.pi / 4), np.float32(3 * np.pi / 4)
+    zero, half, one = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+    quarter, half_turn = np.float32(np.pi / 4), np.float32(np.pi)
     magnitudes = np.empty(width, dtype=np.float32)
     positions = np.empty(width, dtype=np.float32)
     d_x = np.empty(width, dtype=np.float32)
@@ -51,22 +51,24 @@ def map_orientations(image, margin, maps):
             g_x, g_y = d_x[x], weight * (image[below, x] - image[above, x])
             size = abs(g_y) + _TINY
             magnitudes[x] = np.sqrt(g_x * g_x + g_y * g_y)
-            # Left half plane: the ratio of the mirrored gradient, the angle measured from the other quadrant.
-            top = g_x - size if g_x >= 0 else g_x + size
-            bottom = g_x + size if g_x >= 0 else size - g_x
-            ratio = top / bottom
-            angle = (near if g_x >= 0 else far) + (_CUBIC * ratio * ratio - _LINEAR) * ratio
-            q = turns * (angle if g_y >= 0 else -angle)
-            positions[x] = q if q >= 0 else q + n
+            along = abs(g_x)
+            # np.divide, because "/" looks for a zero divisor, which keeps the loop from being vectorised.
+            ratio = np.divide(along - size, along + size)
+            angle = quarter + (_CUBIC * ratio * ratio - _LINEAR) * ratio
+            # Along the axis the polynomial is −2e-6, which would give negative weights.
+            angle = max(angle, zero)
+            angle = angle if g_x >= 0 else half_turn - angle
+            q = turns * angle
+            positions[x] = q if g_y >= 0 else n - q
+        row = maps[y, margin : margin + width]
+        row[:] = 0.0
         for x in range(width):
             first = int(positions[x])
             rest = positions[x] - np.float32(first)
-            low = first if first < n_orientations else first - n_orientations
+            low = first if first < n_orientations else 0
             high = low + 1 if low + 1 < n_orientations else 0
-            for t in range(n_orientations):
-                maps[y, margin + x, t] = 0.0
-            maps[y, margin + x, low] = (one - rest) * magnitudes[x]
-            maps[y, margin + x, high] = rest * magnitudes[x]
+            row[x, low] = (one - rest) * magnitudes[x]
+            row[x, high] = rest * magnitudes[x]
         for x in range(margin):
             for t in range(n_orientations):
                 maps[y, x, t] = maps[y, margin, t]
@@ -82,16 +84,17 @@ def sample_bins(maps, margin, weights, step, first_x, first_y, descriptors):
 
         descriptors[i, j, b_y, b_x, t] = Σ_{d_y, d_x} weights[b_y, d_y] weights[b_x, d_x] maps[y + d_y, x + d_x, t]
 
-    for d from −(size − 1) to size − 1; rows beyond the image repeat the outermost one.
+    for d from −(size − 1) to size; rows beyond the image repeat the outermost one.
 
     Parameters
     ----------
     maps : float32 (height, width + 2 margin, n_orientations)
         As `map_orientations` leaves them.
     margin : int
-        At least size − 1.
-    weights : float32 (n_bins, 2 size − 1)
-        Triangle times window of each bin, the same in both directions.
+        At least size.
+    weights : float32 (n_bins, 2 size)
+        Triangle times window of each bin, the same in both directions; the last, at d = size, are 0 and there to make
+        the number even.
     step, first_x, first_y : int
         The grid in pixels; all bins are centred inside the image.
     descriptors : float32 (n_rows, n_columns, n_bins, n_bins, n_orientations)
@@ -100,19 +103,17 @@ def sample_bins(maps, margin, weights, step, first_x, first_y, descriptors):
     height, padded_width, n_orientations = maps.shape
     n_rows, n_columns, n_bins = descriptors.shape[:3]
     n_taps = weights.shape[1]
-    reach = n_taps // 2
-    size = reach + 1
+    size = n_taps // 2
     rows = maps.reshape(height, padded_width * n_orientations)
     line = np.empty(padded_width * n_orientations, dtype=np.float32)
     samples = line.reshape(padded_width, n_orientations)
     bins = np.empty(8, dtype=np.float32)
     for i in range(n_rows):
         for b_y in range(n_bins):
-            top = first_y + i * step + b_y * size - reach
+            top = first_y + i * step + b_y * size - (size - 1)
             line[:] = 0.0
-            d = 0
             # Four taps at a time: the running line is loaded and stored once for all of them.
-            while d + 4 <= n_taps:
+            for d in range(0, n_taps - 3, 4):
                 w0, w1, w2, w3 = weights[b_y, d], weights[b_y, d + 1], weights[b_y, d + 2], weights[b_y, d + 3]
                 r0 = rows[min(max(top + d, 0), height - 1)]
                 r1 = rows[min(max(top + d + 1, 0), height - 1)]
@@ -120,22 +121,35 @@ def sample_bins(maps, margin, weights, step, first_x, first_y, descriptors):
                 r3 = rows[min(max(top + d + 3, 0), height - 1)]
                 for k in range(len(line)):
                     line[k] += (w0 * r0[k] + w1 * r1[k]) + (w2 * r2[k] + w3 * r3[k])
-                d += 4
-            while d < n_taps:
+            for d in range(n_taps - n_taps % 4, n_taps):
                 w0, r0 = weights[b_y, d], rows[min(max(top + d, 0), height - 1)]
                 for k in range(len(line)):
                     line[k] += w0 * r0[k]
-                d += 1
             for b_x in range(n_bins):
-                left = margin + first_x + b_x * size - reach
+                left = margin + first_x + b_x * size - (size - 1)
                 if n_orientations == 8:
                     # The usual number as a constant: one vector register.
                     for j in range(n_columns):
                         bins[:] = 0.0
-                        for d in range(n_taps):
-                            w0 = weights[b_x, d]
+                        at = left + j * step
+                        for d in range(0, n_taps - 3, 4):
+                            w0, w1, w2, w3 = (
+                                weights[b_x, d],
+                                weights[b_x, d + 1],
+                                weights[b_x, d + 2],
+                                weights[b_x, d + 3],
+                            )
+                            s0, s1, s2, s3 = (
+                                samples[at + d],
+                                samples[at + d + 1],
+                                samples[at + d + 2],
+                                samples[at + d + 3],
+                            )
                             for t in range(8):
-                                bins[t] += w0 * samples[left + j * step + d, t]
+                                bins[t] += (w0 * s0[t] + w1 * s1[t]) + (w2 * s2[t] + w3 * s3[t])
+                        for d in range(n_taps - n_taps % 4, n_taps):
+                            for t in range(8):
+                                bins[t] += weights[b_x, d] * samples[at + d, t]
                         for t in range(8):
                             descriptors[i, j, b_y, b_x, t] = bins[t]
                 else:

@@ -64,11 +64,11 @@ class DenseSIFT(LocalFeatureExtractor):
     Notes
     -----
     Each pixel's gradient magnitude is shared linearly between its two nearest orientations and its four nearest bins.
-    Descriptors are L2-normalised, clipped at 0.2 and L2-normalised again. Plain ones are then multiplied by 512, so
-    that they have the length of those of `SIFT`; they are not rounded. Element ``t + 8 * (b_x + 4 * b_y)`` is orientation t,
-    counted from the x towards the y axis, of bin b_x, b_y: VLFeat's order. OpenCV's SIFT counts orientations from x
-    towards −y, so a codebook of one does not fit the other. Angles are approximated to 0.006 radians as in VLFeat, with
-    which descriptors agree to 1e-4 of their norm.
+    Descriptors are L2-normalised, clipped at 0.2 and L2-normalised again. Plain ones are then multiplied by 512, the
+    length of those of `SIFT`, and not rounded. Element ``t + 8 * (b_x + 4 * b_y)`` is orientation t, counted from the x
+    towards the y axis, of bin b_x, b_y: VLFeat's order. OpenCV's SIFT counts orientations from x towards −y, so a
+    codebook of one does not fit the other. Angles are approximated to 0.006 radians as in VLFeat, with which
+    descriptors agree to 1e-4 of their norm.
 
     All bins are centred inside the image: at each scale the grid holds as many patches as fit and is centred in the
     image. Descriptors come scale by scale, row by row; an image too small for one patch has none. The scale of a
@@ -141,27 +141,28 @@ class DenseSIFT(LocalFeatureExtractor):
         for scale in self.scales:
             check_number(self, "scales", scale, low=_N_BINS / self.patch_size)
 
-    def _detector(self) -> list[_Scale]:
+    def _detector(self) -> _Detector:
         scales = []
         for scale in self.scales:
             size = max(round(self.patch_size * scale / _N_BINS), 1)
             added = (self.sigma * scale) ** 2 - _CAMERA_BLUR**2
             scales.append(_Scale(size, float(np.sqrt(max(added, 0.0))), bin_weights(size, self.window)))
-        return scales
+        return _Detector(scales)
 
     def _extract(
-        self, detector: list[_Scale], pixels: NDArray[np.uint8]
+        self, detector: _Detector, pixels: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         image = pixels.astype(np.float32)
         image *= np.float32(1 / 255)
         described, places = [], []
-        for scale in detector:
+        for scale in detector.scales:
             extent = (_N_BINS - 1) * scale.size
             x = _centred_grid(image.shape[1] - extent, int(self.step))
             y = _centred_grid(image.shape[0] - extent, int(self.step))
             if not len(x) or not len(y):
                 continue
-            described.append(self._describe(_blurred(image, scale.blur), scale, x, y))
+            maps = detector.orientation_maps(_blurred(image, scale.blur), scale.size)
+            described.append(self._describe(maps, scale, x, y))
             keypoints = np.zeros((len(y), len(x), 4), dtype=np.float32)
             keypoints[..., 0] = x + extent / 2
             keypoints[..., 1] = y[:, None] + extent / 2
@@ -172,14 +173,11 @@ class DenseSIFT(LocalFeatureExtractor):
         return np.concatenate(described), np.concatenate(places)
 
     def _describe(
-        self, image: NDArray[np.float32], scale: _Scale, x: NDArray[np.int64], y: NDArray[np.int64]
+        self, maps: NDArray[np.float32], scale: _Scale, x: NDArray[np.int64], y: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Return the descriptors whose first bins are centred at `x`, `y`, row by row."""
-        margin = scale.size - 1
-        maps = np.empty((image.shape[0], image.shape[1] + 2 * margin, _N_ORIENTATIONS), dtype=np.float32)
-        map_orientations(image, margin, maps)
         grid = np.empty((len(y), len(x), _N_BINS, _N_BINS, _N_ORIENTATIONS), dtype=np.float32)
-        sample_bins(maps, margin, scale.weights, int(self.step), int(x[0]), int(y[0]), grid)
+        sample_bins(maps, scale.size, scale.weights, int(self.step), int(x[0]), int(y[0]), grid)
         descriptors = grid.reshape(-1, _N_DIMS)
         contrasts = np.empty(len(descriptors), dtype=np.float32)
         n_pixels = ((_N_BINS - 1) * scale.size + 1) ** 2
@@ -198,22 +196,40 @@ class _Scale(NamedTuple):
     weights: NDArray[np.float32]
 
 
+class _Detector:
+    """The scales, and memory for the orientation maps: fresh memory for each image costs more than filling it."""
+
+    def __init__(self, scales: list[_Scale]) -> None:
+        self.scales = scales
+        self._memory = np.empty(0, dtype=np.float32)
+
+    def orientation_maps(self, image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
+        """Return what `map_orientations` makes of an image, until the next call."""
+        shape = (image.shape[0], image.shape[1] + 2 * margin, _N_ORIENTATIONS)
+        n_elements = int(np.prod(shape))
+        if n_elements > len(self._memory):
+            self._memory = np.empty(n_elements, dtype=np.float32)
+        maps = self._memory[:n_elements].reshape(shape)
+        map_orientations(image, margin, maps)
+        return maps
+
+
 def bin_weights(
     size: int, window: str | None, *, n_bins: int = _N_BINS, window_size: float = _WINDOW
 ) -> NDArray[np.float32]:
-    """Return the weights of the pixels about the centre of each bin, (n_bins, 2 size − 1).
+    """Return the weights of the pixels about the centre of each bin, (n_bins, 2 size).
 
-    weights[b, d] = (1 − |d| / size) · exp(−½ ((c_b + d) / (window_size · size))²) for d from −(size − 1) to size − 1
-    and the offset c_b of bin b from the centre of the patch. "flat" replaces the exponential by its mean over d, None
-    by 1.
+    weights[b, d] = (1 − |d| / size) · exp(−½ ((c_b + d) / (window_size · size))²) for d from −(size − 1) to size
+    and the offset c_b of bin b from the centre of the patch. "flat" replaces the exponential by its mean over
+    |d| < size, None by 1.
     """
-    d = np.arange(1 - size, size)
+    d = np.arange(1 - size, size + 1)
     centres = size * (np.arange(n_bins) - 0.5 * (n_bins - 1))
     windows = np.ones((n_bins, len(d)))
     if window is not None:
         windows = np.exp(-0.5 * ((centres[:, None] + d) / (window_size * size)) ** 2)
     if window == "flat":
-        windows = np.repeat(windows.mean(axis=1, keepdims=True), len(d), axis=1)
+        windows = np.repeat(windows[:, :-1].mean(axis=1, keepdims=True), len(d), axis=1)
     return ((1 - np.abs(d) / size) * windows).astype(np.float32)
 
 

@@ -7,14 +7,9 @@ import numpy as np
 
 def angle_of(gx, gy):
     """Angle of a gradient by the cubic approximation, in [0, 2π)."""
-    size = abs(gy) + 1e-30
-    if gx >= 0:
-        r = (gx - size) / (gx + size)
-        angle = np.pi / 4
-    else:
-        r = (gx + size) / (size - gx)
-        angle = 3 * np.pi / 4
-    angle += (0.1821 * r * r - 0.9675) * r
+    r = (abs(gx) - abs(gy) - 1e-30) / (abs(gx) + abs(gy) + 1e-30)
+    angle = max(np.pi / 4 + (0.1821 * r * r - 0.9675) * r, 0.0)
+    angle = angle if gx >= 0 else np.pi - angle
     return angle if gy >= 0 else (2 * np.pi - angle) % (2 * np.pi)
 
 
