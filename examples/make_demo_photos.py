@@ -18,7 +18,7 @@ def main(folder: str = "demo", n_scenes: int = 12, n_views: int = 5) -> None:
     start = time.perf_counter()
     root = Path(folder)
     scenes = make_scenes(n_scenes=n_scenes, n_views=n_views, random_state=0)
-    asked = n_scenes // 2
+    asked = n_scenes - 1
     for image, label, view in zip(scenes.images, scenes.labels, scenes.views, strict=True):
         if label == asked and view == n_views - 1:
             target = root / "query.jpg"
