@@ -193,6 +193,8 @@ def test_doctor_finds_two_opencv_wheels(monkeypatch, capsys):
         (["index", "{empty}", "--out", "x.cvr"], "No images in"),
         (["index", "{query}", "--out", "/none/x.cvr"], "/none"),
         (["index", "{query}", "--out", "{query}"], "index"),
+        (["index", "{query}", "--out", "x.cvr", "-j", "0"], "must not be 0"),
+        (["verify", "{query}", "{query}", "--report", "/none/r.html"], "/none"),
         (["frobnicate"], "frobnicate"),
         (["index", "--bogus"], "--bogus"),
         (["remove", "{index}"], "NAME"),
@@ -241,3 +243,12 @@ def test_installed_program_and_version():
     from cvretrieval import __version__
 
     assert done.stdout.strip() == f"cvretrieval {__version__}"
+
+
+def test_warnings_are_one_line(photos, tmp_path):
+    program = [sys.executable, "-m", "cvretrieval.cli"]
+    photo = photos / "photos" / "scene 0" / "0.jpg"
+    many = [*program, "index", photo, "--out", tmp_path / "w.cvr", "--features", "20", "--words", "50", "-q"]
+    done = subprocess.run(many, capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("warning: ") and "n_words=50" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 
 import numpy as np
@@ -260,6 +261,13 @@ def test_second_writer_is_refused_and_told_who_holds_it(filled):
             Store.open(filled, "w")
         with Store.open(filled) as reader:
             check_contents(reader, NAMES)
+    Store.open(filled, "w").close()
+
+
+def test_a_forgotten_writer_lets_go(filled):
+    store = Store.open(filled, "w")
+    del store
+    gc.collect()
     Store.open(filled, "w").close()
 
 

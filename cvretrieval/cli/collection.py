@@ -197,10 +197,11 @@ def _refuse_empty(photos: list[Path]) -> None:
 
 def _summary(retriever: ImageRetriever, report: IndexingReport, path: Path, quiet: bool) -> None:
     if not quiet:
-        rate = (report.n_added + report.n_replaced) / report.seconds if report.seconds else 0.0
+        n_done = report.n_added + report.n_replaced
+        rate = f" ({n_done / report.seconds:.1f} images/s)" if n_done and report.seconds else ""
         say(
             f"{path}: {report.n_added} added, {report.n_replaced} replaced, {report.n_unchanged} unchanged, "
-            f"{len(retriever)} in all; {report.seconds:.1f} s ({rate:.1f} images/s)"
+            f"{len(retriever)} in all; {report.seconds:.1f} s{rate}"
         )
         if report.n_empty:
             say(f"{report.n_empty} without any feature (blank or tiny): they are kept and never found")

@@ -14,7 +14,17 @@ import typer
 IndexArgument = Annotated[
     Path, typer.Argument(help="The index, a folder made by `cvretrieval index`.", metavar="INDEX")
 ]
-JobsOption = Annotated[int, typer.Option("--jobs", "-j", help="Threads; -1 takes all processors.")]
+
+
+def _check_jobs(value: int) -> int:
+    if value == 0:
+        raise typer.BadParameter("must not be 0; 1 works serially, -1 takes all processors.")
+    return value
+
+
+JobsOption = Annotated[
+    int, typer.Option("--jobs", "-j", callback=_check_jobs, help="Threads; -1 takes all processors.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -57,6 +67,12 @@ def table(rows: Iterable[Sequence[Any]], header: Sequence[str] | None = None, al
 def say(text: str) -> None:
     """Print to standard error: for people, never part of the output proper."""
     print(text, file=sys.stderr)
+
+
+def check_report(path: Path | None) -> None:
+    """Refuse a report that cannot be written before the work is done rather than after."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ValueError(f"The folder {path.parent} for the report does not exist.")
 
 
 def report_failures(failures: Sequence[tuple[str, str]], what: str = "image") -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from cvretrieval._version import __version__
-from cvretrieval.cli import collection, doctor, evaluate, search, verify
+from cvretrieval.cli import classify, collection, doctor, evaluate, search, verify
 
 _WRITING = ("index", "add", "remove", "compact")
 
@@ -50,6 +51,7 @@ app.command()(collection.info)
 app.command()(collection.compact)
 app.command()(verify.verify)
 app.command()(evaluate.evaluate)
+app.add_typer(classify.app, name="classify")
 app.command()(doctor.doctor)
 
 
@@ -75,12 +77,25 @@ def main(arguments: list[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="surrogateescape" if stream is sys.stdout else "backslashreplace")
     try:
-        app(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            app(arguments)
     except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError) as error:
         if os.environ.get("CVRETRIEVAL_DEBUG"):
             raise
         from cvretrieval._validation import ImageReadError
 
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {_message(error)}", file=sys.stderr)
         raise SystemExit(1 if isinstance(error, ImageReadError) else 2) from None
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvretrieval.cli.common import IndexArgument, JobsOption, OnError, OnErrorOption, report_failures, say, table
+from cvretrieval.cli.common import (
+    IndexArgument,
+    JobsOption,
+    OnError,
+    OnErrorOption,
+    check_report,
+    report_failures,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from cvretrieval import ImageRetriever
@@ -43,6 +52,7 @@ def search(
 
     if bool(queries) == bool(name):
         raise ValueError("Give photos to search with, or --id of indexed images.")
+    check_report(report)
     session: dict[str, Any] = {"on_error": on_error.value, "n_jobs": jobs, "verbose": not as_json}
     if not verify:
         session["verifier"] = None

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from cvretrieval.cli.common import check_report, say
+
 
 class Model(str, Enum):
     """Geometric models."""
@@ -31,6 +33,7 @@ def verify(
     """Say whether two photos show the same thing: matches, inliers, and the transform from A to B."""
     from cvretrieval import SIFT, ImageReader, SpatialVerifier
 
+    check_report(report)
     start = time.perf_counter()
     extractor = SIFT(root=True, max_features=features, reader=ImageReader(max_size=max_size))
     verifier = SpatialVerifier() if model is None else SpatialVerifier(model=model.value)
@@ -59,7 +62,6 @@ def verify(
     if report is not None:
         from sklearn import config_context
 
-        from cvretrieval.cli.common import say
         from cvretrieval.plotting import write_match_report
 
         # A report must still say what was done when the defaults have changed.

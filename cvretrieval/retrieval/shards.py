@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import re
 import shutil
 import sys
+from collections.abc import Container
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,14 @@ from numpy.typing import NDArray
 
 from cvretrieval._validation import StoreError
 from cvretrieval.local_features import LocalFeatures
-from cvretrieval.retrieval.durable import HashingFile, file_digest, replace_file, write_file, write_folder
+from cvretrieval.retrieval.durable import (
+    TEMPORARY,
+    HashingFile,
+    file_digest,
+    replace_file,
+    write_file,
+    write_folder,
+)
 from cvretrieval.retrieval.records import ArrayRecord, ShardRecord
 
 _FEATURE_ARRAYS = ("descriptors", "offsets", "keypoints", "image_sizes")
@@ -68,6 +77,17 @@ def write_vectors(root: Path, shard: int, vectors: NDArray[np.float32]) -> Array
 def write_array(array: NDArray[Any], file: HashingFile) -> None:
     """Write one array in NumPy's format, version 1.0."""
     np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)  # type: ignore[arg-type]
+
+
+def clear_leftovers(folder: Path, shards: Container[int]) -> None:
+    """Delete what a killed writer left in a store: unfinished files, and shards other than the given ones."""
+    root = folder / "shards"
+    for child in root.iterdir():
+        is_shard = re.fullmatch(r"\d{8,}", child.name)
+        if child.name.startswith(TEMPORARY) or (is_shard and int(child.name) not in shards):
+            shutil.rmtree(child, ignore_errors=True)
+    for child in [*folder.glob(f"{TEMPORARY}*"), *root.glob(f"*/{TEMPORARY}*")]:
+        child.unlink(missing_ok=True)
 
 
 class Shard:

@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,13 +35,13 @@ from cvretrieval._validation import StoreError
 from cvretrieval.local_features import LocalFeatures
 from cvretrieval.retrieval import compaction, copying, integrity
 from cvretrieval.retrieval.description import read_description, write_description
-from cvretrieval.retrieval.durable import TEMPORARY, build_store
+from cvretrieval.retrieval.durable import build_store
 from cvretrieval.retrieval.integrity import Damage
 from cvretrieval.retrieval.lock import WriterLock
 from cvretrieval.retrieval.manifest import Manifest
 from cvretrieval.retrieval.model_file import MODEL_FILE, read_model_file, write_model_file
 from cvretrieval.retrieval.records import Change, ImageRecord, ShardRecord, StaleSnapshotError
-from cvretrieval.retrieval.shards import Shard, ShardError, shard_folder, write_shard, write_vectors
+from cvretrieval.retrieval.shards import Shard, ShardError, clear_leftovers, write_shard, write_vectors
 
 # A mapped array may hold a file open, and a process may open some thousand.
 _OPEN_SHARDS = 100
@@ -76,7 +74,7 @@ class Store:
         try:
             self._load()
             if writable:
-                self._clear_leftovers()
+                clear_leftovers(self.path, self._snapshot.shards)
         except BaseException:
             self.close()
             raise
@@ -124,6 +122,11 @@ class Store:
         self._shards.clear()
         self._manifest.close()
         self._release()
+
+    def __del__(self) -> None:
+        # A writer that was forgotten must not lock out the next one.
+        with contextlib.suppress(AttributeError):  # of a store that could not be opened
+            self.close()
 
     def __enter__(self) -> Store:
         return self
@@ -378,16 +381,6 @@ class Store:
     def _check_writable(self) -> None:
         if self._lock is None:
             raise StoreError(f"{self.path} is open for reading; open it with mode='w'.")
-
-    def _clear_leftovers(self) -> None:
-        """Delete what a killed writer left behind: shards that the manifest does not name, unfinished files."""
-        root = self.path / "shards"
-        named = {shard_folder(root, number).name for number in self._snapshot.shards}
-        for child in root.iterdir():
-            if child.name.startswith(TEMPORARY) or (re.fullmatch(r"\d{8,}", child.name) and child.name not in named):
-                shutil.rmtree(child, ignore_errors=True)
-        for child in [*self.path.glob(f"{TEMPORARY}*"), *root.glob(f"*/{TEMPORARY}*")]:
-            child.unlink(missing_ok=True)
 
 
 def _n_bytes(folder: Path) -> int:
