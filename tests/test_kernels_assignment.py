@@ -7,10 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvretrieval._kernels.assignment import best_words, read_ahead
-from cvretrieval.codebooks import NearestWord
+from cvretrieval._kernels.assignment import best_words, nearest_words, read_ahead
+from cvretrieval.codebooks import NearestWord, NearestWords
 from cvretrieval.codebooks.assignment import BLOCK, WORD_CHUNK, block_bounds
-from tests.reference.assignment import best_words_naive, nearest_words_naive, sum_squares_naive
+from tests.reference.assignment import (
+    best_words_naive,
+    nearest_several_naive,
+    nearest_words_naive,
+    several_words_naive,
+    sum_squares_naive,
+)
 
 
 def assign(descriptors, centers):
@@ -123,3 +129,69 @@ def test_bytes_are_converted_block_by_block(rng):
     descriptors, centers = rng.integers(0, 256, (1300, 8), dtype=np.uint8), rng.integers(0, 256, (7, 8))
     words = NearestWord(centers, "this test").assign(descriptors, 0)
     np.testing.assert_array_equal(words, nearest_words_naive(descriptors, centers))
+
+
+@pytest.mark.parametrize("n_nearest", [1, 2, 3, 6])
+@pytest.mark.parametrize("n_words", [6, 7, 17])
+@pytest.mark.parametrize("n_descriptors", [0, 1, 9, 257])
+def test_nearest_words_keeps_the_best_and_ties_go_to_the_lowest(n_nearest, n_words, n_descriptors, rng):
+    products = rng.integers(-3, 4, (n_words, n_descriptors + 5)).astype(np.float32)
+    half_norms = rng.integers(0, 3, n_words).astype(np.float32) / 2
+    expected_scores, expected = several_words_naive(products[:, :n_descriptors] - half_norms[:, None], n_nearest)
+    scores = np.full((n_nearest, n_descriptors), 99, np.float32)
+    words = np.full(scores.shape, 99, np.int32)
+    for cut in (0, n_words // 2):  # one call, then two with a part of the words each
+        nearest_words(products[:cut], half_norms[:cut], 0, scores, words)
+        nearest_words(products[cut:], half_norms[cut:], cut, scores, words)
+        np.testing.assert_array_equal(words, expected)
+        np.testing.assert_array_equal(scores, expected_scores)
+
+
+def test_nearest_words_never_lets_nan_win():
+    products = np.array([[np.nan], [2], [np.nan], [5]], dtype=np.float32)
+    scores, words = np.empty((3, 1), np.float32), np.empty((3, 1), np.int32)
+    nearest_words(products, np.zeros(4, np.float32), 0, scores, words)
+    assert words.ravel().tolist() == [3, 1, 0] and scores.ravel().tolist() == [5, 2, -np.inf]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 40), st.integers(1, 9), st.integers(1, 5))
+def test_several_words_of_whole_numbers_are_exact(seed, n_words, n_descriptors, n_dims, n_nearest):
+    rng = np.random.default_rng(seed)
+    n_nearest = min(n_nearest, n_words)
+    centers, descriptors = whole_numbers(rng, n_words, n_dims, 1), whole_numbers(rng, n_descriptors, n_dims, 1)
+    words, gaps = NearestWords(centers, n_nearest, "this test").assign(descriptors, 0)
+    expected, expected_gaps = nearest_several_naive(descriptors, centers, n_nearest)
+    np.testing.assert_array_equal(words, expected.reshape(n_descriptors, n_nearest))
+    np.testing.assert_array_equal(gaps, expected_gaps.reshape(n_descriptors, n_nearest))
+
+
+@pytest.mark.parametrize("n_words", [WORD_CHUNK - 1, 2 * WORD_CHUNK + 3])
+@pytest.mark.parametrize("n_descriptors", [BLOCK, 2 * BLOCK + 1])
+def test_several_words_have_no_seams(n_words, n_descriptors, rng):
+    centers, descriptors = whole_numbers(rng, n_words, 6), whole_numbers(rng, n_descriptors, 6)
+    centers[-1] = centers[0]  # a tie between the first and the last chunk
+    words, gaps = NearestWords(centers, 3, "this test").assign(descriptors, 0)
+    squares = ((descriptors[:, None] - centers) ** 2).sum(axis=2)
+    expected = np.argsort(squares, axis=1, kind="stable")[:, :3]
+    np.testing.assert_array_equal(words, expected)
+    ranked = np.take_along_axis(squares, expected, axis=1)
+    np.testing.assert_array_equal(gaps, ranked - ranked[:, :1])
+    np.testing.assert_array_equal(words[:, 0], assign(descriptors, centers))
+
+
+def test_gaps_keep_their_digits_far_from_all_words(rng):
+    """Distances of 1e8 in float32 are known to 8; the gap between them, of some 100, to much less."""
+    centers = rng.normal(size=(8, 4))
+    descriptors = np.full((50, 4), 5000.0) + rng.integers(0, 9, (50, 4))
+    words, gaps = NearestWords(centers, 2, "this test").assign(descriptors, 0)
+    expected, expected_gaps = nearest_several_naive(descriptors, centers.astype(np.float32), 2)
+    np.testing.assert_array_equal(words, expected)
+    np.testing.assert_allclose(gaps, expected_gaps, atol=0.05)
+
+
+def test_several_words_refuse_what_is_not_finite(rng):
+    descriptors = rng.normal(size=(1500, 5))
+    descriptors[1499, 2] = np.nan
+    with pytest.raises(ValueError, match="this test got descriptors of image 3 that are NaN, infinite or too large"):
+        NearestWords(rng.normal(size=(4, 5)), 2, "this test").assign(descriptors, 3)
