@@ -19,6 +19,7 @@ _PUBLIC = {
     "SIFT": "extraction",
     "SURF": "extraction",
     "DenseSIFT": "extraction",
+    "OpenCVFeatures": "extraction",
     "PerDescriptor": "extraction",
     "SpatialCoordinates": "extraction",
     "KMeansCodebook": "codebooks",

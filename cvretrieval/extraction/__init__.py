@@ -1,9 +1,10 @@
 """Local features: images in, `LocalFeatures` out."""
 
 from cvretrieval.extraction.dense import DenseSIFT
+from cvretrieval.extraction.opencv_features import OpenCVFeatures
 from cvretrieval.extraction.per_descriptor import PerDescriptor
 from cvretrieval.extraction.sift import SIFT
 from cvretrieval.extraction.spatial_coordinates import SpatialCoordinates
 from cvretrieval.extraction.surf import SURF, SURFFeatures
 
-__all__ = ["SIFT", "SURF", "DenseSIFT", "PerDescriptor", "SURFFeatures", "SpatialCoordinates"]
+__all__ = ["SIFT", "SURF", "DenseSIFT", "OpenCVFeatures", "PerDescriptor", "SURFFeatures", "SpatialCoordinates"]

@@ -13,6 +13,7 @@ from cvretrieval import (
     DenseSIFT,
     HomogeneousKernelMap,
     KMeansCodebook,
+    OpenCVFeatures,
     PCAWhitening,
     PerDescriptor,
     PowerNormalizer,
@@ -30,6 +31,8 @@ EXTRACTORS = {
     "SURF-extended": SURF(max_features=60, extended=True),
     "SURF-upright": SURF(max_features=60, upright=True),
     "DenseSIFT": DenseSIFT(),
+    "OpenCVFeatures": OpenCVFeatures("AKAZE", options=(("threshold", 0.0005),)),
+    "OpenCVFeatures-ORB": OpenCVFeatures("ORB", detector="FAST", max_features=60),
     "DenseSIFT-scales": DenseSIFT(step=5, scales=(1.0, 1.5), root=True, window="flat"),
 }
 
