@@ -118,6 +118,12 @@ def test_outline_encloses_the_points_and_leaves_out_strays(rng):
     np.testing.assert_allclose(with_strays, hull)
 
 
+def test_outline_keeps_lonely_points_near_crowded_ones(rng):
+    lines_of_text = np.vstack([rng.normal(center, 2.0, (40, 2)) for center in ([20, 20], [80, 20], [80, 80], [20, 80])])
+    lonely = np.array([[50.0, 95.0]])
+    assert inside(lonely, matched_outline(np.vstack([lines_of_text, lonely]))).all()
+
+
 @pytest.mark.parametrize(
     "points",
     [np.empty((0, 2)), np.ones((2, 2)), np.ones((20, 2)), np.column_stack([np.arange(30.0), np.arange(30.0)])],

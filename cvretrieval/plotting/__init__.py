@@ -1,7 +1,18 @@
 """Showing results: reports as single HTML files, and matplotlib figures (extra ``[plot]``)."""
 
+from cvretrieval.plotting.classification_report import write_classification_report
+from cvretrieval.plotting.confusion import plot_confusion
 from cvretrieval.plotting.figures import plot_matches, show_search_result
 from cvretrieval.plotting.match_report import write_match_report
 from cvretrieval.plotting.search_report import write_search_report
+from cvretrieval.plotting.words import plot_words
 
-__all__ = ["plot_matches", "show_search_result", "write_match_report", "write_search_report"]
+__all__ = [
+    "plot_confusion",
+    "plot_matches",
+    "plot_words",
+    "show_search_result",
+    "write_classification_report",
+    "write_match_report",
+    "write_search_report",
+]

@@ -94,14 +94,16 @@ def matched_outline(points: NDArray[np.float64]) -> NDArray[np.float64] | None:
 
     Notes
     -----
-    A few matches may lie on other things that happen to fit the transform. Points whose third neighbour is more than
-    five times farther than usual are left out. Features reach around their centres, hence the enlargement by 4 %.
+    A few matches may lie on other things that happen to fit the transform. Left out are points whose third neighbour is
+    more than five times farther than is usual, and farther than points usually are from the middle. Features reach
+    around their centres, hence the enlargement by 4 %.
     """
     from scipy.spatial import ConvexHull, QhullError, cKDTree
 
     if len(points) >= _N_TRIMMED:
         gaps = cKDTree(points).query(points, k=4)[0][:, -1]
-        points = points[gaps <= 5 * max(np.median(gaps), 1.0)]
+        reach = np.median(np.linalg.norm(points - np.median(points, axis=0), axis=1))
+        points = points[gaps <= max(5 * np.median(gaps), reach, 1.0)]
     if len(points) < 3:
         return None
     try:

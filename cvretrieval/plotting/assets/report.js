@@ -83,7 +83,8 @@ class MatchView {
       this.stage, this.overlay, this.hint, this.facts);
     this.stage.addEventListener("pointermove", (event) => this.pick(event));
     this.stage.addEventListener("pointerdown", (event) => this.pick(event));
-    this.stage.addEventListener("pointerleave", () => this.unpick());
+    // A finger leaves when it is lifted: what it picked stays.
+    this.stage.addEventListener("pointerleave", (event) => event.pointerType === "touch" || this.unpick());
     new ResizeObserver(() => this.hit && this.width !== root.clientWidth && this.draw()).observe(root);
   }
 
