@@ -209,6 +209,15 @@ def test_small_images(shape, rng):
     assert np.isfinite(ours.descriptors).all() and (len(ours.keypoints) > 0) == (min(shape) > 30)
 
 
+def test_filters_whose_sums_would_not_fit_are_left_out(photo, monkeypatch):
+    whole = SURF(max_features=None).detect_and_describe(photo)
+    monkeypatch.setattr("cvretrieval.extraction.surf._LARGEST_FILTER", 60)
+    cut = SURF(max_features=None).detect_and_describe(photo)
+    assert 7.5 * whole.keypoints[:, 2].max() > 100 and 7.5 * cut.keypoints[:, 2].max() < 60
+    small = whole.keypoints[:, 2] < 20 / 7.5
+    np.testing.assert_array_equal(cut.descriptors[cut.keypoints[:, 2] < 20 / 7.5], whole.descriptors[small])
+
+
 @pytest.mark.parametrize("upright", [False, True])
 def test_jobs_and_batches_do_not_change_a_bit(photo, upright):
     images = [photo[i * 20 : 150 + i * 20, :200] for i in range(9)]

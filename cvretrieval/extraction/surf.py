@@ -82,6 +82,7 @@ class SURF(LocalFeatureExtractor):
     OpenCV's SURF calls ``size``: ``size = 7.5 * scale``. The angle is in radians in [0, 2 pi), from the x towards the
     y axis (y down), OpenCV's in degrees. Upright features have the angle 3 pi / 2, the one their windows are turned
     by, as in OpenCV. Filters larger than the image, or than 2000 pixels, are left out.
+    The boxes stand for Gaussians only roughly: a Gaussian blob is found at about 3/4 of its own sigma.
 
     `LocalFeatures` has no place for the sign of the Laplacian; `detect_and_describe` returns it with the response.
 
