@@ -148,11 +148,11 @@ class TfIdf(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _stopped(self, frequency: NDArray[np.int64], n_images: int) -> NDArray[np.bool_]:
         low, high = _number_of_images(self.min_df, n_images), _number_of_images(self.max_df, n_images)
         stopped = (frequency > high) | ((frequency < low) & (frequency > 0))
-        occurring = frequency[frequency > 0]
-        if self.stop_top and len(occurring):
-            stopped |= frequency > np.quantile(occurring, 1 - self.stop_top, method="higher")
-        if self.stop_bottom and len(occurring):
-            stopped |= (frequency < np.quantile(occurring, self.stop_bottom, method="lower")) & (frequency > 0)
+        ranked = np.sort(frequency[frequency > 0])
+        n_top, n_bottom = _number_of_words(self.stop_top, len(ranked)), _number_of_words(self.stop_bottom, len(ranked))
+        # Compared with the first frequency that stays, so that all words of equal frequency do.
+        stopped |= frequency > (ranked[len(ranked) - 1 - n_top] if n_top < len(ranked) else 0)
+        stopped |= (frequency > 0) & (frequency < (ranked[n_bottom] if n_bottom < len(ranked) else np.inf))
         return np.asarray(stopped)
 
     def _check_parameters(self) -> None:
@@ -175,6 +175,11 @@ class TfIdf(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
 def _number_of_images(limit: float, n_images: int) -> float:
     return float(limit) if isinstance(limit, numbers.Integral) else float(limit) * n_images
+
+
+def _number_of_words(share: float, n_words: int) -> int:
+    """Return the whole part of share · n_words, so that 0.29 of 100 is 29 in spite of rounding."""
+    return int(share * n_words + 1e-9 * n_words)
 
 
 def _inverse(sums: NDArray[Any]) -> NDArray[Any]:
