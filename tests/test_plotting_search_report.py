@@ -22,8 +22,8 @@ def test_report_says_what_was_found_and_how(tmp_path):
     report = check_report(tmp_path / "report.html")
     for words in (
         "1 query searched in photos.cvr of 1,234 images.",
-        "1 verified match. In this image, something of the query was found",
-        "the best is green.png with 12 inliers. The others are only similar.",
+        "1 verified match. Something of the query was found in a consistent position in green.png , with 12 inliers.",
+        "The others are only similar.",
         "green.png 12 inliers score 0.750",
         "blue.png 3 inliers score 0.500",
         "unchecked.png score 0.250",
@@ -131,6 +131,15 @@ def test_query_without_hits_says_why(tmp_path, facts, words):
     report = check_report(tmp_path / "report.html")
     assert words in report.text and report.find("li", "card") == []
     assert report.data["queries"][0]["hits"] == []
+
+
+def test_several_verified_hits_are_counted_and_the_best_is_named(tmp_path):
+    photo = write_image(tmp_path / "a.png")
+    one_query(photo, [verified_hit(photo), verified_hit(photo, 2)]).to_html(tmp_path / "report.html")
+    report = check_report(tmp_path / "report.html")
+    assert "2 verified matches." in report.text
+    assert "each of them; the best is hit1.png , with 12 inliers." in report.text
+    assert "only similar" not in report.text
 
 
 def test_unverified_list_does_not_claim_anything(tmp_path):

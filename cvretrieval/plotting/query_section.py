@@ -152,15 +152,13 @@ def _verdict(query: QueryResult) -> str:
         )
     n_verified = sum(hit.verified for hit in query.hits)
     best = next(hit for hit in query.hits if hit.verified)
-    support = "" if best.n_inliers is None else f" with {count(best.n_inliers, 'inlier')}"
-    where = "this image" if n_verified == 1 else "each of these images"
+    support = "" if best.n_inliers is None else f", with {count(best.n_inliers, 'inlier')}"
     rest = "" if n_verified == n_shown else " The others are only similar."
     title = count(n_verified, "verified match", "verified matches")
-    name = f'<span class="name">{escape(best.id)}</span>'
-    return (
-        f"<strong>{title}.</strong> In {where}, something of the query was found in a consistent position; "
-        f"the best is {name}{support}.{rest}"
-    )
+    where = f'<span class="name">{escape(best.id)}</span>{support}'
+    if n_verified > 1:
+        where = f"each of them; the best is {where}"
+    return f"<strong>{title}.</strong> Something of the query was found in a consistent position in {where}.{rest}"
 
 
 def _effort(query: QueryResult) -> str:
