@@ -23,6 +23,7 @@ _PUBLIC = {
     "PerDescriptor": "extraction",
     "SpatialCoordinates": "extraction",
     "KMeansCodebook": "codebooks",
+    "KMajorityCodebook": "codebooks",
     "VLAD": "encoders",
     "BagOfWords": "encoders",
     "SpatialPyramid": "encoders",

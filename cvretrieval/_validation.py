@@ -50,6 +50,15 @@ def non_finite_descriptors(owner: Any, image: int) -> ValueError:
     )
 
 
+def check_binary_descriptors(owner: Any, descriptors: np.ndarray) -> None:
+    """Refuse descriptors that cannot be compared bit by bit."""
+    if descriptors.dtype != np.uint8:
+        raise ValueError(
+            f"{_owner(owner)} compares descriptors by Hamming distance and needs binary ones, uint8 with eight bits a "
+            f"byte, as OpenCVFeatures('ORB') gives. Got {describe_array(descriptors)} instead."
+        )
+
+
 def refuse_single_matrix(name: str, array: np.ndarray) -> NoReturn:
     """A bare 2-D array where one entry per image is expected."""
     raise ValueError(

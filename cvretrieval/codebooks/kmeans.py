@@ -219,6 +219,12 @@ def resolve_codebook(codebook: Any, owner: Any) -> Any:
         raise ValueError(
             f"The codebook given to {name} is not fitted: call {type(codebook).__name__}.fit first, or give n_words."
         )
+    metric = getattr(codebook, "metric", "euclidean")
+    if metric != "euclidean":
+        raise ValueError(
+            f"{name} subtracts words from descriptors and needs a codebook of Euclidean distances. "
+            f"{type(codebook).__name__} has metric={metric!r}; BagOfWords can use it."
+        )
     if np.ndim(centers) != 2 or not len(centers) or not np.isfinite(centers).all():
         raise ValueError(
             f"The cluster_centers_ of the codebook given to {name} must be finite numbers of shape (n_words, n_dims). "

@@ -96,8 +96,8 @@ class OpenCVFeatures(LocalFeatureExtractor):
     >>> blocks = np.kron(np.random.default_rng(0).integers(0, 256, (20, 20)), np.ones((12, 12))).astype(np.uint8)
     >>> extractor = OpenCVFeatures("ORB", max_features=20)
     >>> X = extractor.transform([blocks])
-    >>> X.lengths.tolist(), X.n_dims, X.descriptors.dtype.name, extractor.metric
-    ([20], 32, 'uint8', 'hamming')
+    >>> X.n_dims, X.descriptors.dtype.name, extractor.metric
+    (32, 'uint8', 'hamming')
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._validation import check_choice, check_flag, check_number
 from cvretrieval.local_features import ImageFeatures, LocalFeatures, check_local_features
 from cvretrieval.verification.estimation import MODELS, Agreement, Correspondences, estimate_transform
-from cvretrieval.verification.matching import DescriptorSet, check_same_dims, match_sets
+from cvretrieval.verification.matching import METRICS, DescriptorSet, check_same_dims, match_sets
 from cvretrieval.verification.verification import Verification, rejected
 
 # Candidates verified by one task: some milliseconds each.
@@ -45,6 +45,8 @@ class SpatialVerifier(BaseEstimator):
         A pair with fewer inliers is rejected.
     n_hypotheses : int, default=5
         So many hypotheses, the best ones that earlier ones have not explained, are refined.
+    metric : {"euclidean", "hamming"}, default="euclidean"
+        Distance of descriptors; "hamming" for binary ones, such as ORB's or AKAZE's (see `OpenCVFeatures`).
     n_jobs : int, optional
         Threads over blocks of candidates; the number does not change the result.
 
@@ -82,6 +84,7 @@ class SpatialVerifier(BaseEstimator):
         max_turn_deg: float = 30.0,
         min_inliers: int = 10,
         n_hypotheses: int = 5,
+        metric: str = "euclidean",
         n_jobs: int | None = None,
     ) -> None:
         self.model = model
@@ -92,6 +95,7 @@ class SpatialVerifier(BaseEstimator):
         self.max_turn_deg = max_turn_deg
         self.min_inliers = min_inliers
         self.n_hypotheses = n_hypotheses
+        self.metric = metric
         self.n_jobs = n_jobs
 
     def verify(self, a: Any, b: Any) -> Verification:
@@ -134,7 +138,7 @@ class SpatialVerifier(BaseEstimator):
         a = check_local_features(a, estimator=self, keypoints=a.n_descriptors > 0)
         check_same_dims(a.descriptors, X.descriptors)
         first = a[0]
-        descriptors = DescriptorSet(first.descriptors)
+        descriptors = DescriptorSet(first.descriptors, self.metric)
         blocks = block_slices(len(X), _BLOCK_CANDIDATES)
         parts = map_blocks(
             lambda block: self._verify_block(first, descriptors, X[block]),
@@ -150,7 +154,7 @@ class SpatialVerifier(BaseEstimator):
         if not len(descriptors) or not len(b.descriptors):
             which = "first" if not len(descriptors) else "second"
             return rejected(f"the {which} image has no features")
-        matches = match_sets(descriptors, DescriptorSet(b.descriptors), self.ratio, self.mutual)
+        matches = match_sets(descriptors, DescriptorSet(b.descriptors, self.metric), self.ratio, self.mutual)
         keypoints_a, keypoints_b = a.keypoints[matches[:, 0]], b.keypoints[matches[:, 1]]  # type: ignore[index]
         usable = _have_a_frame(keypoints_a) & _have_a_frame(keypoints_b)
         if not usable.all():
@@ -183,6 +187,7 @@ class SpatialVerifier(BaseEstimator):
         check_number(self, "max_turn_deg", self.max_turn_deg, low=0, high=180)
         check_number(self, "min_inliers", self.min_inliers, low=1, integer=True)
         check_number(self, "n_hypotheses", self.n_hypotheses, low=1, integer=True)
+        check_choice(self, "metric", self.metric, METRICS)
 
 
 def _have_a_frame(keypoints: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ from cvretrieval import (
     ClassConditionalGMM,
     DenseSIFT,
     HomogeneousKernelMap,
+    KMajorityCodebook,
     KMeansCodebook,
     OpenCVFeatures,
     PCAWhitening,
@@ -47,6 +48,9 @@ CODEBOOKS = {
     "KMeansCodebook": KMeansCodebook(n_words=5, random_state=0),
     "KMeansCodebook-lloyd": KMeansCodebook(n_words=5, algorithm="lloyd", random_state=0),
 }
+
+#: LocalFeatures of bytes → one word per descriptor, by `predict`
+BINARY_CODEBOOKS = {"KMajorityCodebook": KMajorityCodebook(n_words=5, random_state=0)}
 
 #: LocalFeatures → (n_images, n_features), by `transform`
 ENCODERS = {
