@@ -157,8 +157,8 @@ class DenseSIFT(LocalFeatureExtractor):
         described, places = [], []
         for scale in detector.scales:
             extent = (_N_BINS - 1) * scale.size
-            x = _centred_grid(image.shape[1] - extent, int(self.step))
-            y = _centred_grid(image.shape[0] - extent, int(self.step))
+            x = centred_grid(image.shape[1] - extent, int(self.step))
+            y = centred_grid(image.shape[0] - extent, int(self.step))
             if not len(x) or not len(y):
                 continue
             maps = detector.orientation_maps(_blurred(image, scale.blur), scale.size)
@@ -233,7 +233,7 @@ def bin_weights(
     return ((1 - np.abs(d) / size) * windows).astype(np.float32)
 
 
-def _centred_grid(n_places: int, step: int) -> NDArray[np.int64]:
+def centred_grid(n_places: int, step: int) -> NDArray[np.int64]:
     """Return as many multiples of `step` as fit into range(n_places), moved to its middle."""
     if n_places < 1:
         return np.empty(0, dtype=np.int64)

@@ -4,5 +4,6 @@ from cvretrieval.postprocessing.homogeneous_kernel_map import HomogeneousKernelM
 from cvretrieval.postprocessing.power_norm import PowerNormalizer
 from cvretrieval.postprocessing.tfidf import TfIdf
 from cvretrieval.postprocessing.whitening import PCAWhitening
+from cvretrieval.postprocessing.zca_whitening import ZCAWhitening
 
-__all__ = ["HomogeneousKernelMap", "PCAWhitening", "PowerNormalizer", "TfIdf"]
+__all__ = ["HomogeneousKernelMap", "PCAWhitening", "PowerNormalizer", "TfIdf", "ZCAWhitening"]

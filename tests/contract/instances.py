@@ -15,12 +15,14 @@ from cvretrieval import (
     KMajorityCodebook,
     KMeansCodebook,
     OpenCVFeatures,
+    Patches,
     PCAWhitening,
     PerDescriptor,
     PowerNormalizer,
     SpatialCoordinates,
     SpatialPyramid,
     TfIdf,
+    ZCAWhitening,
 )
 
 #: images → LocalFeatures
@@ -34,6 +36,9 @@ EXTRACTORS = {
     "DenseSIFT": DenseSIFT(),
     "OpenCVFeatures": OpenCVFeatures("AKAZE", options=(("threshold", 0.0005),)),
     "OpenCVFeatures-ORB": OpenCVFeatures("ORB", detector="FAST", max_features=60),
+    "Patches": Patches(step=8),
+    "Patches-random": Patches("random", n_patches=20, random_state=1),
+    "Patches-keypoints": Patches("keypoints", extractor=SIFT(max_features=30)),
     "DenseSIFT-scales": DenseSIFT(step=5, scales=(1.0, 1.5), root=True, window="flat"),
 }
 
@@ -77,6 +82,7 @@ VECTOR_TRANSFORMERS = {
     "HomogeneousKernelMap-chi2": HomogeneousKernelMap("chi2", order=3, gamma=0.5, window="uniform"),
     "PowerNormalizer": PowerNormalizer(),
     "PCAWhitening": PCAWhitening(n_components=2),
+    "ZCAWhitening": ZCAWhitening(),
     "PCAWhitening-shrunk": PCAWhitening(n_components=2, power=0.25, shrinkage=0.1, norm=None),
     "TfIdf": TfIdf(),
     "TfIdf-stopped": TfIdf(term_frequency="count", norm=None, min_df=0.1, stop_top=0.05, stop_bottom=0.1),
