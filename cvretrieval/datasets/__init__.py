@@ -1,5 +1,6 @@
 """Labelled image sets: loaders for the usual forms, and rendered scenes with known geometry."""
 
+from cvretrieval.datasets.class_folders import load_class_folders
 from cvretrieval.datasets.dataset import Query, RetrievalDataset
 from cvretrieval.datasets.folders import folder_per_class, groups_of_n, query_reference
 from cvretrieval.datasets.ground_truth_csv import csv_ground_truth
@@ -15,6 +16,7 @@ __all__ = [
     "csv_ground_truth",
     "folder_per_class",
     "groups_of_n",
+    "load_class_folders",
     "load_dataset",
     "make_scenes",
     "oxford_buildings",

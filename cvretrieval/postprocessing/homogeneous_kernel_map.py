@@ -65,9 +65,9 @@ class HomogeneousKernelMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     Examples
     --------
     >>> from cvretrieval import HomogeneousKernelMap
-    >>> mapped = HomogeneousKernelMap("intersection", order=3).fit_transform([[0.5, 0.5], [0.2, 0.8]])
+    >>> mapped = HomogeneousKernelMap("chi2", order=3).fit_transform([[0.5, 0.5], [0.2, 0.8]])
     >>> mapped.shape, (mapped @ mapped.T).round(2).tolist()
-    ((2, 14), [[0.97, 0.71], [0.71, 0.97]])
+    ((2, 14), [[1.0, 0.9], [0.9, 1.0]])
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class HomogeneousKernelMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         validate_data(self, X, dtype=[np.float64, np.float32])
         order = int(self.order)
         self.period_ = _default_period(self.kernel, self.window, order) if self.period is None else float(self.period)
-        frequencies = 2 * np.pi / self.period_ * np.arange(order + 1)
+        frequencies = 2 * np.pi / self.period_ * np.arange(order + 1, dtype=np.float64)
         if self.window == "uniform":
             self.spectrum_ = _spectrum(self.kernel, frequencies)
         else:

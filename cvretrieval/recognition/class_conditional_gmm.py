@@ -246,8 +246,9 @@ class ClassConditionalGMM(LocalFeaturesInputMixin, ClassifierMixin, BaseEstimato
     ) -> NDArray[np.float64]:
         rows = np.flatnonzero(np.repeat(chosen, X.lengths))
         if not len(rows):
+            name = np.asarray(label).item()
             raise ValueError(
-                f"ClassConditionalGMM cannot be fitted: no image of class {np.asarray(label).item()!r} has any descriptor. Leave the "
+                f"ClassConditionalGMM cannot be fitted: no image of class {name!r} has any descriptor. Leave the "
                 "class out, or give it images with features."
             )
         if self.max_samples is not None and len(rows) > self.max_samples:

@@ -94,7 +94,10 @@ def save_classifier(classifier: Any, path: str | os.PathLike[str], *, facts: Map
         "state": json.dumps(state),
         "facts": json.dumps(dict(facts or {})),
     }
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # A matrix product in another memory order differs in the last bits, so arrays in Fortran's stay in it.
+    turned = [name for name, array in arrays.items() if array.flags.f_contiguous and not array.flags.c_contiguous]
+    arrays = {name: np.ascontiguousarray(array.T if name in turned else array) for name, array in arrays.items()}
+    header["transposed"] = json.dumps(turned)
     header["digest"] = _digest(arrays, header)
     data = save(arrays, metadata=header)
     target = Path(os.path.realpath(path))  # a link stays a link
@@ -136,6 +139,7 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         if header["digest"] != _digest(arrays, header):
             raise ValueError("its checksum differs from the one in its header")
+        arrays.update({name: arrays[name].T for name in json.loads(header["transposed"])})
         facts = json.loads(header["facts"])
         classifier = set_state(from_config(json.loads(header["config"])), arrays, json.loads(header["state"]))
         if not isinstance(facts, dict) or not hasattr(classifier, "classes_"):
