@@ -124,16 +124,20 @@ def answer(**facts):
 
 
 def warm_up(folder):
-    """Load every module and kernel that the commands need."""
+    """Load every module and kernel that the commands need, with photos that pass the whole verification."""
     import numpy as np
     from PIL import Image
 
-    path = Path(folder, f"warm{os.getpid()}.png")
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)).save(path)
-    index = path.with_suffix(".cvr")
+    folder = Path(folder, f"warm{os.getpid()}")
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        pixels = rng.integers(0, 256, (14, 14)).astype(np.uint8)
+        Image.fromarray(pixels).resize((96, 96), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    index = folder.with_suffix(".cvr")
     for arguments in (
-        ["index", path, "--out", index, "--words", 2, "-q", "-j", 1], ["search", index, path, "-j", 1],
-        ["remove", index, path, "-q"], ["compact", index, "-q"], ["info", index],
+        ["index", folder, "--out", index, "--words", 2, "-q", "-j", 1], ["search", index, folder, "-j", 1],
+        ["remove", index, "0.png", "-q"], ["compact", index, "-q"], ["info", index, "--check"],
     ):  # fmt: skip
         with open(os.devnull, "w", encoding="utf-8") as sink:
             sys.stdout, sys.stderr = sink, sink

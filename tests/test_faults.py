@@ -7,6 +7,7 @@ targets and missing rights are in `test_faults_disk.py`, damaged and foreign ind
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -291,6 +292,15 @@ def test_a_damaged_shard_from_the_message_to_the_mended_index(index, zoo, comman
     assert status == 0 and "every file is as it was written" in output
     status, output = command_server.run("search", path, zoo / "plain.png", "--json", "-k", 1)
     assert json.loads(output)["results"][0]["id"] == "plain.png"
+
+
+def test_second_writer_is_refused_with_a_message_and_readers_are_not(index, zoo, command_server):
+    with Store.open(index[0], "w"):
+        for arguments in (["add", index[0], zoo], ["remove", index[0], "plain.png"], ["compact", index[0]]):
+            status, output = command_server.run(*arguments)
+            assert status == 2 and f"being written by another process (process {os.getpid()} on " in output
+        status, output = command_server.run("search", index[0], zoo / "plain.png", "--json", "-k", 1)
+        assert status == 0 and json.loads(output)["results"][0]["id"] == "plain.png"
 
 
 def test_remove_wants_names(index, command_server):
