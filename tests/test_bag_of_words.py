@@ -13,9 +13,19 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from cvretrieval import SIFT, BagOfWords, KMeansCodebook, LocalFeatures, PowerNormalizer, TfIdf
+from cvretrieval import (
+    SIFT,
+    BagOfWords,
+    ImageRetriever,
+    KMajorityCodebook,
+    KMeansCodebook,
+    LocalFeatures,
+    PowerNormalizer,
+    TfIdf,
+)
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._kernels.word_counts import add_votes, count_words
+from cvretrieval._state import from_config, get_state, set_state, to_config
 from cvretrieval.datasets import make_scenes
 from tests.reference.assignment import nearest_words_naive
 from tests.reference.bag_of_words import add_votes_naive, bag_of_words_naive, count_words_naive
@@ -230,6 +240,17 @@ def test_codebooks_of_another_metric_predict_the_words(rng):
         BagOfWords(codebook=BinaryWords().fit(X), assignment="soft").fit(X)
 
 
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_binary_words_are_those_of_the_codebook(n_jobs, rng):
+    X = LocalFeatures.from_images([rng.integers(0, 256, (n, 32), dtype=np.uint8) for n in (60, 0, 5, *[3] * 40)])
+    codebook = KMajorityCodebook(7, random_state=0).fit(X)
+    encoder = BagOfWords(codebook=codebook, norm=None, n_jobs=n_jobs).fit(X)
+    expected = [np.bincount(codebook.predict(X[i : i + 1]), minlength=7) for i in range(len(X))]
+    np.testing.assert_array_equal(encoder.transform(X), expected)
+    restored = set_state(from_config(to_config(encoder)), *get_state(encoder))
+    np.testing.assert_array_equal(restored.transform(X), expected)
+
+
 def test_wrong_predictions_are_refused(rng):
     class Wrong(Quadrants):
         def predict(self, X):
@@ -308,3 +329,14 @@ def test_lines_of_stages_tell_scenes_apart():
     ):
         model = make_pipeline(*line).fit(X[train], y[train])
         assert model.score(X[~train], y[~train]) >= 0.75  # by chance: 0.25
+
+
+def test_retrieval_with_sparse_bags_is_that_with_dense_ones():
+    scenes = make_scenes(n_scenes=2, n_views=2, image_size=(240, 180), difficulty=0.2, random_state=0)
+    rankings = []
+    for sparse in (False, True):
+        encoder = make_pipeline(BagOfWords(50, norm=None, sparse=sparse, random_state=0), TfIdf())
+        retriever = ImageRetriever(extractor=SIFT(root=True, max_features=100), encoder=encoder).fit(scenes.images)
+        hits = retriever.search(scenes.images[:1], k=4)[0].hits
+        rankings.append([(hit.id, round(hit.score, 4)) for hit in hits])
+    assert rankings[0] == rankings[1] and rankings[0][0][1] == 1

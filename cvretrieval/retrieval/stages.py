@@ -75,6 +75,8 @@ class Stages:
     def encode(self, features: LocalFeatures) -> NDArray[np.float32]:
         """Return the vectors of stored features, float32 of shape (n_images, n_features)."""
         vectors = self.encoder.transform(self.decode(features))
+        if hasattr(vectors, "toarray"):
+            vectors = vectors.toarray()  # a sparse bag of words; indexes and the store hold dense vectors
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
     def to_bytes(self, features: LocalFeatures) -> LocalFeatures:
