@@ -70,7 +70,12 @@ def make_stages(method: str, n_words: int | None, seed: int) -> list[tuple[str, 
 
 
 def set_n_jobs(line: Any, n_jobs: int) -> None:
-    """Give every stage that takes threads so many of them."""
-    names = [name for name in line.get_params() if name == "n_jobs" or name.endswith("__n_jobs")]
-    # scikit-learn's own are serial here, and its newer versions warn of the parameter.
-    line.set_params(**{name: n_jobs for name in names if not name.startswith("classifier__")})
+    """Give every stage that takes threads so many of them, the encoder that a pyramid has fitted among them."""
+    parts = [
+        part for _, step in line.steps[:-1] for part in (step, getattr(step, "encoder_", None)) if part is not None
+    ]
+    if getattr(line[-1], "input_kind", "vectors") != "vectors":
+        parts.append(line[-1])  # our own; scikit-learn's newer classifiers warn of the parameter
+    for part in parts:
+        names = [name for name in part.get_params() if name == "n_jobs" or name.endswith("__n_jobs")]
+        part.set_params(**dict.fromkeys(names, n_jobs))

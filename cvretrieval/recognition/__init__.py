@@ -1,4 +1,9 @@
-"""Recognition: exact histogram kernels, the generative classifier, and classifiers as files."""
+"""Recognition: exact histogram kernels, the generative classifier, and classifiers as files.
+
+The rest is scikit-learn's, on the vectors of an encoder: ``SVC``, ``LinearSVC``, ``CalibratedClassifierCV`` and
+``GridSearchCV`` over the whole line. Naive Bayes with Laplace smoothing is ``MultinomialNB(alpha=1)`` on counts:
+``make_pipeline(SIFT(), BagOfWords(norm=None), MultinomialNB())``.
+"""
 
 from cvretrieval.recognition.class_conditional_gmm import ClassConditionalGMM
 from cvretrieval.recognition.histogram_kernels import (
