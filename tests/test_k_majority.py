@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from cvretrieval import VLAD, BagOfWords, KMajorityCodebook, LocalFeatures, OpenCVFeatures
+from cvretrieval import (
+    VLAD,
+    BagOfWords,
+    ImageRetriever,
+    KMajorityCodebook,
+    LocalFeatures,
+    OpenCVFeatures,
+    SpatialVerifier,
+)
 from cvretrieval._state import from_config, get_state, set_state, to_config
+from cvretrieval.datasets import make_scenes
 from tests.contract import test_estimators as contract
 from tests.contract.instances import BINARY_CODEBOOKS
 from tests.reference.hamming import hamming, k_majority
@@ -150,3 +159,21 @@ def test_vlad_refuses_binary_words(X):
     codebook = KMajorityCodebook(3, random_state=0).fit(X)
     with pytest.raises(ValueError, match=r"VLAD subtracts words.*KMajorityCodebook has metric='hamming'; BagOfWords"):
         VLAD(codebook=codebook).fit(X)
+
+
+def test_binary_features_from_images_to_verified_hits(tmp_path):
+    scenes = make_scenes(n_scenes=3, n_views=3, random_state=1)
+    extractor = OpenCVFeatures("ORB", max_features=600)
+    codebook = KMajorityCodebook(80, random_state=0).fit(extractor.transform(scenes.images))
+    retriever = ImageRetriever(
+        extractor=extractor,
+        encoder=BagOfWords(codebook=codebook),
+        verifier=SpatialVerifier(metric="hamming"),
+        location=tmp_path / "binary.cvr",
+    ).fit(scenes.images, ids=[str(i) for i in range(9)])
+    retriever.close()
+    result = ImageRetriever.load(tmp_path / "binary.cvr").search(scenes.images, k=3)
+    for query, ids in enumerate(result.ids):
+        assert [scenes.labels[int(i)] for i in ids] == [scenes.labels[query]] * 3
+        assert ids[0] == str(query)
+    assert np.median([n for numbers in result.n_inliers for n in numbers]) > 20
