@@ -170,6 +170,8 @@ class DenseSIFT(LocalFeatureExtractor):
             places.append(keypoints.reshape(-1, 4))
         if not described:
             return np.empty((0, _N_DIMS), dtype=np.float32), np.empty((0, 4), dtype=np.float32)
+        if len(described) == 1:
+            return described[0], places[0]  # the usual case, without a copy
         return np.concatenate(described), np.concatenate(places)
 
     def _describe(
