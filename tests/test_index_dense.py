@@ -19,7 +19,7 @@ from cvretrieval._kernels.top_k import (
     update_top_k,
 )
 from cvretrieval.index import DenseIndex
-from cvretrieval.index.scan import Scan
+from cvretrieval.index.scan import Scan, reached_values
 from cvretrieval.index.segments import Segment, Segments
 from tests.reference.top_k import score as slow_score
 from tests.reference.top_k import search as slow_search
@@ -44,8 +44,13 @@ def run_kernel(metric, queries, vectors, keys, k, *, block=100, products=None):
     found = np.full((len(queries), k), NO_KEY, dtype=np.int64)
     for start in range(0, len(vectors), block):
         rows = slice(start, start + block)
-        update_top_k(METRICS[metric], np.ascontiguousarray(products[:, rows]), queries, query_norms, vectors[rows],
-                     norms[rows], keys[rows], scores, found)  # fmt: skip
+        own = np.ascontiguousarray(products[:, rows])
+        # Only the first block may be asked: the floors count vectors of the first block up to this one.
+        segment = Segment(vectors[rows], keys[rows], norms[rows])
+        floors = reached_values(METRICS[metric], own, segment, k if start == 0 else 0)
+        update_top_k(
+            METRICS[metric], own, floors, queries, query_norms, vectors[rows], norms[rows], keys[rows], scores, found
+        )
     sort_top_k(scores, found)
     found[found == NO_KEY] = -1
     return found, scores

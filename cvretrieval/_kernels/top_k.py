@@ -76,7 +76,7 @@ def inner_products(queries, vectors, products):
 
 
 @njit
-def update_top_k(metric, products, queries, query_norms, vectors, norms, keys, top_scores, top_keys):
+def update_top_k(metric, products, floors, queries, query_norms, vectors, norms, keys, top_scores, top_keys):
     """Offer one block of vectors to the running top-k of some queries.
 
     The score of query q and vector x is computed in float64 from the two alone and rounded to float32::
@@ -97,6 +97,10 @@ def update_top_k(metric, products, queries, query_norms, vectors, norms, keys, t
         `INNER_PRODUCT`, `COSINE` or `L2`.
     products : float32 (n_queries, n_vectors)
         ⟨q_i, x_j⟩ from BLAS or `inner_products`.
+    floors : float32 (n_queries,)
+        A value that at least k of these or earlier vectors reach, of ⟨q, x⟩, ⟨q, x⟩ / max(‖x‖, 1e-12) or
+        ⟨q, x⟩ − ½‖x‖² by metric, computed in float32; −inf if none is known. Spares the scoring of most of the
+        first vectors.
     queries : float32 (n_queries, n_dims)
     query_norms : float64 (n_queries,)
     vectors : float32 (n_vectors, n_dims)
@@ -138,7 +142,11 @@ def update_top_k(metric, products, queries, query_norms, vectors, norms, keys, t
             for j in range(n_vectors):
                 scratch[j] = values[j] * factors[j] - offsets[j]
             values = scratch
-        cut = _cut(metric, scores[0], query_norms[i], margin)
+        least = np.float32(-np.inf)
+        if floors[i] > -np.inf:
+            size = abs(np.float64(floors[i])) + (query_norms[i] * query_norms[i] if metric == L2 else 0.0)
+            least = np.float32(floors[i] - 4.0 * (margin + _ROUNDOFF * size))
+        cut = max(least, _cut(metric, scores[0], query_norms[i], margin))
         for first in range(0, n_vectors, _CHUNK):
             last = min(first + _CHUNK, n_vectors)
             if not _any_at_least(values[first:last], cut):
@@ -161,7 +169,7 @@ def update_top_k(metric, products, queries, query_norms, vectors, norms, keys, t
                     score = np.float32(inner_product(query, vectors[j]))
                 if _is_better(score, keys[j], scores[0], own_keys[0]):
                     _replace_worst(scores, own_keys, scores.size, score, keys[j])
-                    cut = _cut(metric, scores[0], query_norms[i], margin)
+                    cut = max(least, _cut(metric, scores[0], query_norms[i], margin))
 
 
 @njit

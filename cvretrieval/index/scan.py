@@ -9,12 +9,20 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from cvretrieval._kernels.top_k import NO_KEY, inner_products, sort_top_k, update_top_k
+from cvretrieval._kernels.top_k import (
+    COSINE,
+    L2,
+    NO_KEY,
+    SMALLEST_NORM,
+    inner_products,
+    sort_top_k,
+    update_top_k,
+)
 from cvretrieval.index.segments import Segment, Segments
 
-#: Shape of one matrix product. The vectors stay in the second-level cache while all blocks of queries meet them, and
-#: the products until they are compared.
-QUERIES_PER_BLOCK = 256
+#: Shape of one matrix product: large enough for the rate of BLAS, small enough that vectors and products are in cache
+#: when they are compared.
+QUERIES_PER_BLOCK = 512
 ROWS_PER_BLOCK = 512
 
 # Up to this many queries, BLAS takes longer to copy the vectors into its own layout than to multiply.
@@ -25,6 +33,7 @@ _QUERIES_PER_TASK = 32
 _PRODUCTS_PER_TASK = 2**24
 # Rows per block for few queries: as many products as in a full block, within the bound of a task's memory.
 _MOST_ROWS = 4096
+_MOST_FIRST_ROWS = 8192
 _BLOCK_BYTES = 2_000_000
 
 
@@ -60,11 +69,11 @@ class Scan:
         scores = np.full((len(queries), self.k), -np.inf, dtype=np.float32)
         keys = np.full((len(queries), self.k), NO_KEY, dtype=np.int64)
         n_queries = min(len(queries), QUERIES_PER_BLOCK)
-        n_rows = self._rows_per_block(n_queries)
-        scratch = np.empty(n_queries * n_rows, dtype=np.float32)
+        sizes = self._rows_per_block(n_queries)
+        scratch = np.empty(n_queries * min(max(sizes), task[1].stop - task[1].start), dtype=np.float32)
         # Rows that must not be found may hold anything, infinity included.
         with np.errstate(all="ignore"):
-            for block in self._blocks(task[1], n_rows):
+            for number, block in enumerate(self._blocks(task[1], *sizes)):
                 for start in range(0, len(queries), QUERIES_PER_BLOCK):
                     part = slice(start, min(start + QUERIES_PER_BLOCK, len(queries)))
                     shape = (part.stop - part.start, len(block))
@@ -73,24 +82,31 @@ class Scan:
                         inner_products(queries[part], block.vectors, products)
                     else:
                         np.matmul(queries[part], block.vectors.T, out=products)
+                    floors = reached_values(self.metric, products, block, self.k if number == 0 else 0)
                     update_top_k(
-                        self.metric, products, queries[part], norms[part], block.vectors, block.norms, block.keys,
-                        scores[part], keys[part],
+                        self.metric, products, floors, queries[part], norms[part], block.vectors, block.norms,
+                        block.keys, scores[part], keys[part],
                     )  # fmt: skip
         sort_top_k(scores, keys)
         return keys, scores
 
-    def _rows_per_block(self, n_queries: int) -> int:
-        most = max(ROWS_PER_BLOCK, min(_MOST_ROWS, QUERIES_PER_BLOCK * ROWS_PER_BLOCK // max(1, n_queries)))
-        return max(64, min(most, _BLOCK_BYTES // (4 * self.queries.shape[1])))
+    def _rows_per_block(self, n_queries: int) -> tuple[int, int]:
+        """Return the number of rows of the first block and of the others."""
+        n_dims = self.queries.shape[1]
+        most = max(ROWS_PER_BLOCK, min(_MOST_ROWS, QUERIES_PER_BLOCK * ROWS_PER_BLOCK // n_queries))
+        usual = max(64, min(most, _BLOCK_BYTES // (4 * n_dims)))
+        # The k-th best of a larger first block leaves fewer of the next vectors to be scored.
+        return max(usual, min(16 * self.k, _MOST_FIRST_ROWS, 4 * _BLOCK_BYTES // (4 * n_dims))), usual
 
-    def _blocks(self, rows: slice, size: int) -> Iterator[Segment]:
-        for first in range(rows.start, rows.stop, size):
-            last = min(first + size, rows.stop)
+    def _blocks(self, rows: slice, first_size: int, size: int) -> Iterator[Segment]:
+        start = rows.start
+        while start < rows.stop:
+            stop = min(start + (first_size if start == rows.start else size), rows.stop)
             if self.rows is None:
-                yield self.segments.between(first, last)
+                yield self.segments.between(start, stop)
             else:
-                yield self.segments.take(self.rows[first:last])
+                yield self.segments.take(self.rows[start:stop])
+            start = stop
 
     def tasks(self, n_jobs: int) -> list[tuple[slice, slice]]:
         """Cut the work for some threads: queries first, so that each reads the rows once; then rows."""
@@ -99,6 +115,21 @@ class Scan:
         n_parts = max(1, min(n_tasks, n_queries // _QUERIES_PER_TASK))
         n_ranges = max(1, min(-(-n_tasks // n_parts), self.n_rows // ROWS_PER_BLOCK))
         return [(q, r) for q in _even_slices(n_queries, n_parts) for r in _even_slices(self.n_rows, n_ranges)]
+
+
+def reached_values(metric: int, products: NDArray[np.float32], block: Segment, k: int) -> NDArray[np.float32]:
+    """Return the floors of `update_top_k`: the k-th best value of each query in a block much larger than k."""
+    is_live = block.keys >= 0
+    n_live = int(np.count_nonzero(is_live))
+    if k == 0 or n_live < 2 * k:
+        return np.full(len(products), -np.inf, dtype=np.float32)
+    if metric == COSINE:
+        products = products * (1.0 / np.maximum(block.norms, SMALLEST_NORM)).astype(np.float32)
+    elif metric == L2:
+        products = products - (0.5 * block.norms**2).astype(np.float32)
+    if n_live < len(block):
+        products = products[:, is_live]
+    return np.partition(products, n_live - k, axis=1)[:, n_live - k]
 
 
 def _even_slices(n_items: int, n_parts: int) -> list[slice]:
