@@ -3,7 +3,9 @@
     python benchmarks/search.py [--repeats 9] [--k 10] [--jobs 1]
 
 Both indexes answer the same queries in turn within every repeat; the ratio is the median of the paired ones. Before
-that, the two ranked lists are compared: keys may differ only where the scores are as good as equal.
+that, the two ranked lists are compared: keys may differ only where the scores are as good as equal. 1,000 queries are
+also where faiss is at its best: 1.15 multiplies matrices from n_queries * n_dims = 128,000 on, and with fewer queries
+scans the vectors once for each.
 """
 
 from __future__ import annotations
