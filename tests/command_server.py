@@ -30,6 +30,7 @@ class Command:
 
     def wait(self):
         """Exit status, negative for the signal that ended it."""
+        self._server.running = None
         return self._server.answer()["status"]
 
     @property
@@ -50,6 +51,7 @@ class CommandServer:
 
     def __init__(self, folder, prefix=()):
         self._output = folder / "output.txt"
+        self.running = None
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "tests.command_server", str(folder)],
@@ -82,11 +84,15 @@ class CommandServer:
         shell : bool
             The arguments are those of another program.
         """
+        if self.running is not None:  # its test failed before it waited
+            self.running.kill()
+            self.running.wait()
         self._output.write_text("")
         request = {"arguments": [str(argument) for argument in arguments], "output": str(self._output), **request}
         self._process.stdin.write(json.dumps(request, default=str) + "\n")
         self._process.stdin.flush()
-        return Command(self, self.answer()["pid"], self._output)
+        self.running = Command(self, self.answer()["pid"], self._output)
+        return self.running
 
     def run(self, *arguments, **request):
         """Run a command to its end; return exit status and output."""

@@ -40,6 +40,8 @@ def read_description(folder: Path) -> dict[str, Any]:
         If the folder is no store, the description is damaged, or the format is newer than this code.
     """
     file = folder / _NAME
+    # Asked before the file is: another process may be moving a whole store to its place right now.
+    is_there = folder.exists()
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
         found = int(description["format"])
@@ -47,7 +49,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             if not isinstance(description[name], dict):
                 raise ValueError(f"{name!r} is no object")
     except FileNotFoundError:
-        if folder.exists():
+        if is_there:
             what = "is not an index: it has no index.json. Name one that `cvretrieval index` has made, or a new one."
         else:
             what = f"does not exist. Make an index with: cvretrieval index PHOTOS --out {folder}"
