@@ -7,14 +7,21 @@ child and its exit status. The child runs ``cvretrieval.cli.main.main`` and noth
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+
+#: Seconds after which a command counts as hanging.
+PATIENCE = 120
 
 
 class Command:
@@ -31,7 +38,7 @@ class Command:
     def wait(self):
         """Exit status, negative for the signal that ended it."""
         self._server.running = None
-        return self._server.answer()["status"]
+        return self._server.answer(self.pid)["status"]
 
     @property
     def output(self):
@@ -52,17 +59,33 @@ class CommandServer:
     def __init__(self, folder, prefix=()):
         self._output = folder / "output.txt"
         self.running = None
+        self._answers = queue.Queue()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "tests.command_server", str(folder)],
             cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self.answer()
 
-    def answer(self):
-        line = self._process.stdout.readline()
-        assert line, "the server is gone"
-        return json.loads(line)
+    def _listen(self):
+        for line in self._process.stdout:
+            self._answers.put(json.loads(line))
+        self._answers.put(None)
+
+    def answer(self, pid=None):
+        """The next line of the server; a command that hangs is ended after two minutes, and says where it was."""
+        try:
+            facts = self._answers.get(timeout=PATIENCE)
+        except queue.Empty:
+            if pid is not None:
+                os.kill(pid, signal.SIGABRT)
+                self._answers.get(timeout=10)
+            text = self._output.read_text(encoding="utf-8", errors="replace")
+            raise AssertionError(f"no answer in {PATIENCE} s: {text}") from None
+        assert facts is not None, "the server is gone"
+        return facts
 
     def start(self, *arguments, **request):
         """Start a command.
@@ -85,7 +108,8 @@ class CommandServer:
             The arguments are those of another program.
         """
         if self.running is not None:  # its test failed before it waited
-            self.running.kill()
+            with contextlib.suppress(ProcessLookupError):
+                self.running.kill()
             self.running.wait()
         self._output.write_text("")
         request = {"arguments": [str(argument) for argument in arguments], "output": str(self._output), **request}
@@ -102,6 +126,7 @@ class CommandServer:
     def close(self):
         self._process.stdin.close()
         self._process.wait(10)
+        self._listener.join(10)
         self._process.stdout.close()
 
 
@@ -162,6 +187,7 @@ def run_child(
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        faulthandler.enable(descriptor)
         if shard_images:
             from cvretrieval.retrieval import ingestion
 
