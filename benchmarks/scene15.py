@@ -4,8 +4,8 @@ Protocol (Lazebnik, Schmid and Ponce, CVPR 2006): 100 images of each of the 15 c
 others are tested; the accuracy is the mean over the classes of the share of their images that are recognised; mean and
 standard deviation over 10 draws, or one with ``--quick``. The parts of the data, train and test, are pooled first;
 draws and codebooks follow from ``--seed``. Codebooks, PCA and classifiers see the training images alone. Descriptors do
-not depend on the draw and are extracted once. The settings are the same for all draws; they were chosen by test accuracy
-on one other draw, which is not among those of this script but is of the same images.
+not depend on the draw and are extracted once. All draws have the same settings; they were chosen by test accuracy on
+one other draw, which is not among those of this script but is of the same images.
 
 Where this is not the paper's setting: patches of 16 and 28 pixels every 6 pixels, not of 16 every 8; descriptors of low
 contrast are normalised as all others; exponential χ² kernel for the bags of words, not intersection; one SVM for each
