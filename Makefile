@@ -37,11 +37,20 @@ $(VENV)/.installed: setup.cfg pyproject.toml $(BIN)/python $(shell find cvretrie
 	$(BIN)/python -m pip install --quiet .
 	touch $@
 
+# numba's compiled kernels stay behind when pip removes an ordinary installation, and what is left of the folder would
+# be found before the editable one.
+define clear_installed
+	$(BIN)/python -m pip uninstall --quiet --yes cvretrieval
+	rm -rf $(VENV)/lib/python*/site-packages/cvretrieval
+endef
+
 $(VENV)/.installed-test: setup.cfg pyproject.toml $(BIN)/python
+	$(clear_installed)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
 $(VENV)/.installed-dev: setup.cfg pyproject.toml $(BIN)/python
+	$(clear_installed)
 	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
 	touch $@
 
