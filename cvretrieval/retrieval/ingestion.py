@@ -23,7 +23,7 @@ from cvretrieval.retrieval.stages import Described, Stages
 from cvretrieval.retrieval.store import Store
 
 # Images described by one task of a worker.
-_BLOCK_IMAGES = 4
+_BLOCK_IMAGES = 2
 # Images committed at once: a crash costs the images of one commit, but a process may open only some thousand files.
 _SHARD_IMAGES = 128
 _MOST_SHARD_IMAGES = 1024
