@@ -153,6 +153,7 @@ def _to_uint8(name: str, array: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def orientation_of(image: Any) -> int:
+    """Return the orientation that EXIF records, 1 to 8; 1 (upright) where there is none or it cannot be read."""
     try:
         value = image.getexif().get(0x0112, 1)
     except Exception:  # a broken EXIF block must not cost the picture; Pillow raises many types here

@@ -266,9 +266,12 @@ def test_second_writer_is_refused_and_told_who_holds_it(filled):
 
 def test_a_forgotten_writer_lets_go(filled):
     store = Store.open(filled, "w")
+    with pytest.raises(StoreError, match="is being written by another process"):
+        Store.open(filled, "w")
     del store
     gc.collect()
-    Store.open(filled, "w").close()
+    with Store.open(filled, "w") as next_writer:
+        check_contents(next_writer, NAMES)
 
 
 def test_a_file_system_without_locks_is_no_other_writer(filled, monkeypatch):

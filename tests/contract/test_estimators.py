@@ -183,7 +183,9 @@ def test_one_image_and_only_empty_images(estimator, X):
 
 @each(RAGGED)
 def test_fitting_on_one_image(estimator, X):
-    output(clone(estimator).fit(X[3:4]), X)
+    rows = output(clone(estimator).fit(X[3:4]), X)
+    assert len(rows) == len(X)
+    assert all(np.isfinite(row).all() for row in rows)
 
 
 @each(RAGGED)
