@@ -37,6 +37,7 @@ ALLOWED = {
     "recognition": FOUNDATION | {"_kernels", "retrieval"},
     "plotting": FOUNDATION | STAGES | {"_kernels", "retrieval", "recognition"},
     "cli": FOUNDATION | STAGES | {"_kernels", "retrieval", "recognition", "plotting"},
+    "__main__": {"cli"},
 }
 
 #: (file, room): departures, each explained in docs/architecture.md

@@ -65,6 +65,11 @@ def test_index_search_report(index, photos, capsys, tmp_path):
     assert str(tmp_path / "r.html") in output.err and (tmp_path / "r.html").stat().st_size > 10_000
 
 
+def test_the_package_itself_is_the_command():
+    run_module = subprocess.run([sys.executable, "-m", "cvretrieval", "search"], capture_output=True, text=True)
+    assert run_module.returncode == 2 and "Missing argument" in run_module.stderr
+
+
 def test_search_json_is_one_object_a_line(index, photos, capsys):
     assert run("search", index, photos / "queries", "-k", 2, "--json") == 0
     values = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
