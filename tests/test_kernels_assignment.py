@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvretrieval._kernels.assignment import best_words, nearest_words, read_ahead
-from cvretrieval.codebooks import NearestWord, NearestWords
+from cvretrieval._kernels.assignment import best_words, nearest_few_words, nearest_words, read_ahead
+from cvretrieval.codebooks import NearestWord, NearestWords, WordGaps
 from cvretrieval.codebooks.assignment import BLOCK, WORD_CHUNK, block_bounds
 from tests.reference.assignment import (
     best_words_naive,
@@ -131,31 +131,33 @@ def test_bytes_are_converted_block_by_block(rng):
     np.testing.assert_array_equal(words, nearest_words_naive(descriptors, centers))
 
 
+@pytest.mark.parametrize("keep", [nearest_words, nearest_few_words])
 @pytest.mark.parametrize("n_nearest", [1, 2, 3, 6])
 @pytest.mark.parametrize("n_words", [6, 7, 17])
 @pytest.mark.parametrize("n_descriptors", [0, 1, 9, 257])
-def test_nearest_words_keeps_the_best_and_ties_go_to_the_lowest(n_nearest, n_words, n_descriptors, rng):
+def test_nearest_words_keeps_the_best_and_ties_go_to_the_lowest(keep, n_nearest, n_words, n_descriptors, rng):
     products = rng.integers(-3, 4, (n_words, n_descriptors + 5)).astype(np.float32)
     half_norms = rng.integers(0, 3, n_words).astype(np.float32) / 2
     expected_scores, expected = several_words_naive(products[:, :n_descriptors] - half_norms[:, None], n_nearest)
     scores = np.full((n_nearest, n_descriptors), 99, np.float32)
     words = np.full(scores.shape, 99, np.int32)
     for cut in (0, n_words // 2):  # one call, then two with a part of the words each
-        nearest_words(products[:cut], half_norms[:cut], 0, scores, words)
-        nearest_words(products[cut:], half_norms[cut:], cut, scores, words)
+        keep(products[:cut], half_norms[:cut], 0, scores, words)
+        keep(products[cut:], half_norms[cut:], cut, scores, words)
         np.testing.assert_array_equal(words, expected)
         np.testing.assert_array_equal(scores, expected_scores)
 
 
-def test_nearest_words_never_lets_nan_win():
+@pytest.mark.parametrize("keep", [nearest_words, nearest_few_words])
+def test_nearest_words_never_lets_nan_win(keep):
     products = np.array([[np.nan], [2], [np.nan], [5]], dtype=np.float32)
     scores, words = np.empty((3, 1), np.float32), np.empty((3, 1), np.int32)
-    nearest_words(products, np.zeros(4, np.float32), 0, scores, words)
+    keep(products, np.zeros(4, np.float32), 0, scores, words)
     assert words.ravel().tolist() == [3, 1, 0] and scores.ravel().tolist() == [5, 2, -np.inf]
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 40), st.integers(1, 9), st.integers(1, 5))
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 40), st.integers(1, 9), st.integers(1, 11))
 def test_several_words_of_whole_numbers_are_exact(seed, n_words, n_descriptors, n_dims, n_nearest):
     rng = np.random.default_rng(seed)
     n_nearest = min(n_nearest, n_words)
@@ -195,3 +197,16 @@ def test_several_words_refuse_what_is_not_finite(rng):
     descriptors[1499, 2] = np.nan
     with pytest.raises(ValueError, match="this test got descriptors of image 3 that are NaN, infinite or too large"):
         NearestWords(rng.normal(size=(4, 5)), 2, "this test").assign(descriptors, 3)
+
+
+@pytest.mark.parametrize("n_words", [1, 5, WORD_CHUNK, 2 * WORD_CHUNK + 3])
+@pytest.mark.parametrize("n_descriptors", [0, 1, BLOCK + 1])
+def test_gaps_of_all_words_are_exact_for_whole_numbers(n_words, n_descriptors, rng):
+    centers, descriptors = whole_numbers(rng, n_words, 6), whole_numbers(rng, n_descriptors, 6)
+    parts = [(len(block), gaps) for block, gaps in WordGaps(centers, "this test").blocks(descriptors, 0)]
+    assert [gaps.shape for _, gaps in parts] == [(n_words, n) for n, _ in parts]
+    assert sum(n for n, _ in parts) == n_descriptors
+    squares = ((descriptors[:, None] - centers) ** 2).sum(axis=2)
+    if n_descriptors:
+        gaps = np.concatenate([gaps.T for _, gaps in parts])
+        np.testing.assert_array_equal(gaps, squares - squares.min(axis=1, keepdims=True))

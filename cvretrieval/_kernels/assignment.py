@@ -101,3 +101,66 @@ def nearest_words(products, half_norms, first_word, scores, words):
                     place -= 1
                 scores[place, i] = score
                 words[place, i] = word
+
+
+@njit
+def insert_below_best(products, half_norm, word, scores_above, scores, words_above, words):
+    """Offer one word to one place below the best: it takes the place if it beats who is there and not who is above.
+
+    Who is above moves down if beaten. The caller goes from the last place to the second, then calls `insert_best`.
+
+    Parameters
+    ----------
+    products : float32 (n_descriptors,)
+        ⟨c_k, x_i⟩ of this word.
+    half_norm : float32
+        ½‖c_k‖².
+    word : int32
+    scores_above, scores : float32 (n_descriptors,)
+        Scores of the place above, and of this one.  # OUT: scores
+    words_above, words : int32 (n_descriptors,)
+        Words of the place above, and of this one.  # OUT: words
+    """
+    for i in range(len(scores)):
+        # Selects on separate rows, as in `best_words`: LLVM makes vectors of them.
+        score = products[i] - half_norm
+        above, here = scores_above[i], scores[i]
+        word_above, word_here = words_above[i], words[i]
+        taken = score if score > here else here
+        taken_word = word if score > here else word_here
+        scores[i] = above if score > above else taken
+        words[i] = word_above if score > above else taken_word
+
+
+@njit
+def insert_best(products, half_norm, word, scores, words):
+    """Offer one word to the first place: it takes it if its score ⟨c_k, x⟩ − ½‖c_k‖² is higher.
+
+    Arguments as for `insert_below_best`.
+    """
+    for i in range(len(scores)):
+        score = products[i] - half_norm
+        top = scores[i]
+        words[i] = word if score > top else words[i]
+        scores[i] = score if score > top else top
+
+
+@njit
+def nearest_few_words(products, half_norms, first_word, scores, words):
+    """Do what `nearest_words` does, without branches: five times as fast for a few words, slower for many.
+
+    Every word is offered to every place, n_words · r selects for each descriptor, all of them in vectors. Arguments and
+    results as for `nearest_words`.
+    """
+    n_nearest, n_descriptors = words.shape
+    if first_word == 0:
+        scores[:] = -np.inf
+        words[:] = 0
+    for k in range(len(products)):
+        word = np.int32(first_word + k)
+        row = products[k, :n_descriptors]
+        for place in range(n_nearest - 1, 0, -1):
+            insert_below_best(
+                row, half_norms[k], word, scores[place - 1], scores[place], words[place - 1], words[place]
+            )
+        insert_best(row, half_norms[k], word, scores[0], words[0])

@@ -1,6 +1,6 @@
 """Codebooks: visual words learned from local descriptors."""
 
-from cvretrieval.codebooks.assignment import NearestWord, NearestWords
+from cvretrieval.codebooks.assignment import NearestWord, NearestWords, WordGaps
 from cvretrieval.codebooks.k_majority import KMajorityCodebook
 from cvretrieval.codebooks.kmeans import KMeansCodebook, resolve_codebook
 from cvretrieval.codebooks.resolution import has_euclidean_words, resolve_words
@@ -10,6 +10,7 @@ __all__ = [
     "KMeansCodebook",
     "NearestWord",
     "NearestWords",
+    "WordGaps",
     "has_euclidean_words",
     "resolve_codebook",
     "resolve_words",

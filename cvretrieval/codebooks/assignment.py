@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvretrieval._kernels.assignment import best_words, nearest_words, read_ahead
+from cvretrieval._kernels.assignment import best_words, nearest_few_words, nearest_words, read_ahead
 from cvretrieval._validation import non_finite_descriptors
 
 #: Descriptors per matrix product, at most. Measured with 128 dimensions and 64 words: fewer cost calls, more leave the
@@ -19,10 +19,13 @@ BLOCK = 1024
 #: Words per matrix product; larger codebooks are multiplied chunk by chunk, so that the products stay in cache.
 WORD_CHUNK = 128
 
+# Up to so many nearest words, selects over all of them beat branches that are seldom taken.
+_FEW = 8
 
-def block_bounds(n_descriptors: int) -> list[int]:
+
+def block_bounds(n_descriptors: int, block: int = BLOCK) -> list[int]:
     """Cut the descriptors of one image into the fewest blocks, of equal size but for rounding: 0, …, n_descriptors."""
-    n_blocks = -(-n_descriptors // BLOCK)
+    n_blocks = -(-n_descriptors // block)
     return [n_descriptors * i // n_blocks for i in range(n_blocks + 1)] if n_blocks else [0]
 
 
@@ -138,12 +141,59 @@ class NearestWords(_WordProducts):
         shape = (len(descriptors), self._n_nearest)
         all_words, gaps = np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32)
         start = 0
+        for block, words, block_gaps in self.blocks(descriptors, image):
+            all_words[start : start + len(block)] = words.T
+            gaps[start : start + len(block)] = block_gaps.T
+            start += len(block)
+        return all_words, gaps
+
+    def blocks(
+        self, descriptors: NDArray[Any], image: int
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]]:
+        """Yield the descriptors of one image block by block with words and gaps, both (n_nearest, n_descriptors).
+
+        Otherwise as `assign`.
+        """
+        keep = nearest_few_words if self._n_nearest <= _FEW else nearest_words
         for block in self._blocks(descriptors, image):
             scores = np.empty((self._n_nearest, len(block)), dtype=np.float32)
             words = np.empty(scores.shape, dtype=np.int32)
             for first, products, half_norms in self._products(block):
-                nearest_words(products, half_norms, first, scores, words)
-            all_words[start : start + len(block)] = words.T
-            gaps[start : start + len(block)] = 2 * (scores[0] - scores).T
-            start += len(block)
-        return all_words, gaps
+                keep(products, half_norms, first, scores, words)
+            yield block, words, 2 * (scores[0] - scores)
+
+
+class WordGaps(_WordProducts):
+    """Measures how much farther than the nearest each word is; keeps scratch memory, so each thread needs its own.
+
+    Parameters
+    ----------
+    centers : ndarray of shape (n_words, n_dims)
+        The words.
+    owner : object
+        The estimator that errors name.
+
+    Notes
+    -----
+    As with `NearestWord`, the gaps of an image are computed from its rows alone.
+    """
+
+    def blocks(
+        self, descriptors: NDArray[Any], image: int
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Yield the descriptors of one image block by block with ‖x − c_k‖² − min_j ‖x − c_j‖².
+
+        These gaps are float32 of shape (n_words, n_descriptors).
+
+        Raises
+        ------
+        ValueError
+            If a descriptor is NaN or infinite; `image` is the number that the message names.
+        """
+        for block in self._blocks(descriptors, image):
+            gaps = np.empty((len(self.centers), len(block)), dtype=np.float32)
+            for first, products, half_norms in self._products(block):
+                np.subtract(half_norms[:, None], products[:, : len(block)], out=gaps[first : first + len(half_norms)])
+            gaps -= gaps.min(axis=0)
+            gaps *= 2
+            yield block, gaps
