@@ -14,7 +14,9 @@ PACKAGE = ROOT / "cvretrieval"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {"_version", "_validation", "_optional", "_base", "_parallel"}
-FOUNDATION = BASE | {"local_features", "image_files", "image_decoding", "images", "positions", "_state"}
+FOUNDATION = BASE | {
+    "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions", "_state"
+}  # fmt: skip
 STAGES = {"extraction", "codebooks", "encoders", "postprocessing", "verification", "index", "metrics", "datasets"}
 
 #: room → rooms it may import, besides itself
@@ -30,6 +32,7 @@ ALLOWED = {
     "image_decoding": {"_validation"},
     "images": {"_validation", "image_files", "image_decoding"},
     "local_features": {"_validation"},
+    "feature_chunks": {"_validation", "local_features"},
     "positions": {"local_features"},
     **{stage: FOUNDATION | {"_kernels"} for stage in STAGES},
     "encoders": FOUNDATION | {"_kernels", "codebooks"},

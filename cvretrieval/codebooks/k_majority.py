@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._kernels.hamming import count_bits, nearest_by_hamming, pack_bytes
 from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._validation import check_binary_descriptors, check_number
+from cvretrieval.feature_chunks import sample_descriptors
 from cvretrieval.local_features import check_local_features
 
 # Descriptors assigned by one task: with 1,000 words some tens of milliseconds.
@@ -99,7 +99,13 @@ class KMajorityCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> KMajorityCodebook:
-        """Learn the words from the binary descriptors of `X` (LocalFeatures or a list of 2-D arrays of uint8).
+        """Learn the words from the binary descriptors of `X`.
+
+        Parameters
+        ----------
+        X : LocalFeatures, list of 2-D arrays of uint8, or iterable of LocalFeatures
+            Images, or chunks of them, of which one after the other is in memory, beside the sample.
+        y : ignored
 
         Raises
         ------
@@ -107,17 +113,10 @@ class KMajorityCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
             If none of the images has a descriptor, or the descriptors are not bytes.
         """
         self._check_parameters()
-        X = check_local_features(X, estimator=self)
-        if X.n_descriptors == 0:
-            raise ValueError("KMajorityCodebook cannot be fitted: none of the images has any descriptor.")
-        check_binary_descriptors(self, X.descriptors)
         random_state = check_random_state(self.random_state)
-        rows = X.descriptors
-        if self.max_samples is not None and len(rows) > self.max_samples:
-            drawn = sample_without_replacement(len(rows), self.max_samples, random_state=random_state)
-            rows = rows[np.sort(drawn)]
-        self.n_dims_ = X.n_dims
-        self.n_samples_ = len(rows)
+        rows = sample_descriptors(X, self.max_samples, random_state, estimator=self)
+        check_binary_descriptors(self, rows)
+        self.n_samples_, self.n_dims_ = rows.shape
         centers = self._first_words(rows, random_state)
         words, distances = self._learn(rows, centers)
         self.inertia_ = int(distances.sum())

@@ -11,14 +11,14 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._parallel import single_threaded
-from cvretrieval._validation import check_choice, check_number, describe_array, non_finite_descriptors
+from cvretrieval._validation import check_choice, check_number, describe_array
 from cvretrieval.codebooks.assignment import NearestWord
-from cvretrieval.local_features import LocalFeatures, check_local_features
+from cvretrieval.feature_chunks import sample_descriptors
+from cvretrieval.local_features import check_local_features
 
 # Up to here Lloyd's algorithm on the default sample takes seconds; beyond, mini-batches cost 2 % of the objective.
 _LLOYD_WORDS = 512
@@ -97,7 +97,14 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> KMeansCodebook:
-        """Learn the words from the descriptors of `X` (LocalFeatures or a list of 2-D arrays).
+        """Learn the words from the descriptors of `X`.
+
+        Parameters
+        ----------
+        X : LocalFeatures, list of 2-D arrays, or iterable of LocalFeatures
+            Images, or chunks of them, such as a generator or ``ImageRetriever.iter_features()``: one chunk after the
+            other is in memory, beside the sample. The words do not depend on how images are cut into chunks.
+        y : ignored
 
         Raises
         ------
@@ -105,17 +112,9 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
             If none of the images has a descriptor, or one of the sample is NaN or infinite.
         """
         self._check_parameters()
-        X = check_local_features(X, estimator=self)
-        if X.n_descriptors == 0:
-            raise ValueError("KMeansCodebook cannot be fitted: none of the images has any descriptor.")
         random_state = check_random_state(self.random_state)
-        rows = self._sample(X, random_state)
-        if not _are_finite(rows):
-            raise non_finite_descriptors(
-                self, next(i for i, image in enumerate(X) if not _are_finite(image.descriptors))
-            )
-        self.n_dims_ = X.n_dims
-        self.n_samples_ = len(rows)
+        rows = sample_descriptors(X, self.max_samples, random_state, estimator=self).astype(np.float32, copy=False)
+        self.n_samples_, self.n_dims_ = rows.shape
         distinct = np.unique(rows, axis=0) if len(rows) <= 2 * self.n_words else None
         if distinct is not None and len(distinct) <= self.n_words:
             self._take_all(distinct)
@@ -146,13 +145,6 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         check_number(self, "max_iter", self.max_iter, low=1, integer=True)
         check_number(self, "tol", self.tol, low=0)
         check_number(self, "n_init", self.n_init, low=1, integer=True)
-
-    def _sample(self, X: LocalFeatures, random_state: np.random.RandomState) -> NDArray[np.float32]:
-        if self.max_samples is None or X.n_descriptors <= self.max_samples:
-            return X.descriptors.astype(np.float32, copy=False)
-        drawn = sample_without_replacement(X.n_descriptors, self.max_samples, random_state=random_state)
-        # In order of the rows: a memory-mapped source is then read from front to back.
-        return X.descriptors[np.sort(drawn)].astype(np.float32, copy=False)
 
     def _take_all(self, distinct: NDArray[np.float32]) -> None:
         """Make every distinct descriptor a word; surplus words repeat the first and so are never nearest."""
@@ -192,12 +184,6 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=3,
             )
-
-
-def _are_finite(descriptors: NDArray[Any]) -> bool:
-    """Whether all descriptors are finite, and so are their squared norms in float32."""
-    rows = descriptors.astype(np.float32, copy=False)
-    return bool(np.isfinite(np.einsum("ij,ij->i", rows, rows)).all())
 
 
 def resolve_codebook(codebook: Any, owner: Any) -> Any:

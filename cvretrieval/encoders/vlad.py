@@ -14,6 +14,7 @@ from cvretrieval._kernels.vlad import aggregate_residuals, aggregate_unit_residu
 from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._validation import check_choice, check_flag, check_number, dimension_mismatch
 from cvretrieval.codebooks import KMeansCodebook, NearestWord, resolve_codebook
+from cvretrieval.feature_chunks import check_feature_chunks
 from cvretrieval.local_features import LocalFeatures, check_local_features
 
 _BLOCK_IMAGES = 32
@@ -113,16 +114,19 @@ class VLAD(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> VLAD:
-        """Learn the codebook from `X` (LocalFeatures or a list of 2-D arrays), or take the given one."""
+        """Learn the codebook from `X`, or take the given one.
+
+        `X` is LocalFeatures, a list of 2-D arrays, or an iterable of LocalFeatures: chunks, read one after the other.
+        """
         self._check_parameters()
-        X = check_local_features(X, estimator=self)
+        X = check_feature_chunks(X, estimator=self)
         if self.codebook is not None:
             self.codebook_ = resolve_codebook(self.codebook, self)
             n_dims = int(np.shape(self.codebook_.cluster_centers_)[1])
-            if X.n_descriptors and X.n_dims != n_dims:
+            if not X.is_empty and X.n_dims != n_dims:
                 raise dimension_mismatch("the codebook of VLAD", X.n_dims, n_dims)
         else:
-            if X.n_descriptors == 0:
+            if X.is_empty:
                 raise ValueError("VLAD cannot be fitted: none of the images has any descriptor.")
             codebook = KMeansCodebook(self.n_words, max_samples=self.max_samples, random_state=self.random_state)
             self.codebook_ = codebook.fit(X)

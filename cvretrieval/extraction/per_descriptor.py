@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import check_random_state
-from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._parallel import single_threaded
 from cvretrieval._validation import check_number, describe_array, dimension_mismatch
+from cvretrieval.feature_chunks import sample_descriptors
 from cvretrieval.local_features import LocalFeatures, check_local_features
 
 
@@ -58,19 +58,14 @@ class PerDescriptor(LocalFeaturesInputMixin, TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> PerDescriptor:
-        """Fit the transformer on the descriptors of `X` (LocalFeatures or a list of 2-D arrays)."""
+        """Fit the transformer on the descriptors of `X`.
+
+        `X` is LocalFeatures, a list of 2-D arrays, or an iterable of LocalFeatures: chunks, read one after the other.
+        """
         check_number(self, "max_samples", self.max_samples, low=1, integer=True, optional=True)
-        X = check_local_features(X, estimator=self)
-        if X.n_descriptors == 0:
-            raise ValueError("PerDescriptor cannot be fitted: none of the images has any descriptor.")
-        rows: Any = slice(None)
-        if self.max_samples is not None and X.n_descriptors > self.max_samples:
-            random_state = check_random_state(self.random_state)
-            drawn = sample_without_replacement(X.n_descriptors, self.max_samples, random_state=random_state)
-            # In order of the rows: a memory-mapped source is then read from front to back.
-            rows = np.sort(drawn)
-        self.n_dims_ = X.n_dims
-        self.estimator_ = clone(self.estimator).fit(X.descriptors[rows].astype(np.float32))
+        rows = sample_descriptors(X, self.max_samples, check_random_state(self.random_state), estimator=self)
+        self.n_dims_ = rows.shape[1]
+        self.estimator_ = clone(self.estimator).fit(rows.astype(np.float32))
         return self
 
     def transform(self, X: Any) -> LocalFeatures:
