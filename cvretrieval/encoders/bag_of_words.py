@@ -12,16 +12,15 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._base import LocalFeaturesInputMixin
-from cvretrieval._parallel import block_slices, map_blocks, single_threaded
+from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._validation import check_choice, check_flag, check_number, dimension_mismatch
 from cvretrieval.codebooks import KMeansCodebook, NearestWord, NearestWords, has_euclidean_words, resolve_words
+from cvretrieval.encoders.soft_assignment import learn_sigma, soft_weights
 from cvretrieval.encoders.word_votes import WordVotes, dense_histograms, sparse_histograms
+from cvretrieval.feature_chunks import check_feature_chunks
 from cvretrieval.local_features import LocalFeatures, check_local_features
 
 _BLOCK_IMAGES = 32
-
-# Enough for the median of the gaps: its standard error is about 1 % of it.
-_SIGMA_SAMPLES = 10_000
 
 
 class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -77,7 +76,7 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
     Philbin et al. took σ² = 6250 and three words for SIFT in [0, 255], where descriptors have a norm of about 512:
     ``sigma=79.06`` for `SIFT`; scaled to unit length, as `SIFT(root=True)` gives, that is ``sigma=0.154``. The right
     value depends on codebook and descriptors, so the default is learned: σ² is half the median of d₂² − d₁², the gap
-    between the squared distances to the second and the nearest word, over some 10,000 descriptors of the training
+    between the squared distances to the second and the nearest word, over 10,000 descriptors of the training
     images; gaps of zero (equal words) are left out. The second word of the median descriptor then has e⁻¹ = 0.37 times
     the weight of its first. For SIFT in [0, 255] of UKBench photographs this gives σ² = 6305 with 100 words and 6683
     with 1000: the paper's value, without its scale.
@@ -129,24 +128,30 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> BagOfWords:
-        """Learn codebook and σ from `X` (LocalFeatures or a list of 2-D arrays), or take the given ones."""
+        """Learn codebook and σ from `X`, or take the given ones.
+
+        `X` is LocalFeatures, a list of 2-D arrays, or an iterable of LocalFeatures: chunks, read one after the other.
+        Learning both passes over it twice, which an iterator does not allow.
+        """
         self._check_parameters()
-        X = check_local_features(X, estimator=self)
+        X = check_feature_chunks(X, estimator=self)
         if self.codebook is not None:
             self.n_words_, n_dims = resolve_words(self.codebook, self)
             self.codebook_ = self.codebook
-            if n_dims is not None and X.n_descriptors and X.n_dims != n_dims:
+            if n_dims is not None and not X.is_empty and X.n_dims != n_dims:
                 raise dimension_mismatch("the codebook of BagOfWords", X.n_dims, n_dims)
             self.n_dims_ = X.n_dims if n_dims is None else n_dims
         else:
-            if X.n_descriptors == 0:
+            if X.is_empty:
                 raise ValueError("BagOfWords cannot be fitted: none of the images has any descriptor.")
             codebook = KMeansCodebook(self.n_words, max_samples=self.max_samples, random_state=self.random_state)
             self.codebook_ = codebook.fit(X)
             self.n_words_, self.n_dims_ = int(self.n_words), X.n_dims
         self._check_assignment()
         if self.assignment == "soft":
-            self.sigma_ = float(self.sigma) if self.sigma is not None else self._learn_sigma(X)
+            self.sigma_ = (
+                float(self.sigma) if self.sigma is not None else learn_sigma(X, self.codebook_.cluster_centers_, self)
+            )
         return self
 
     def transform(self, X: Any) -> Any:
@@ -274,10 +279,7 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
                 words[rows], gaps[rows] = several.assign(descriptors, i)
         if self.assignment != "soft":
             return WordVotes(words)
-        # The nearest word cancels: exp(−d²/2σ²) / Σ exp(−d²/2σ²) depends on differences of squared distances only.
-        weights = np.exp(-gaps / np.float32(2 * self.sigma_**2))
-        weights /= weights.sum(axis=1, keepdims=True)
-        return WordVotes(words, weights)
+        return WordVotes(words, soft_weights(gaps, self.sigma_, axis=1))
 
     def _predict(self, X: LocalFeatures) -> NDArray[np.int32]:
         """Ask a codebook without centres for the words of a block of images."""
@@ -292,20 +294,6 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
                 f"{words.shape}{f' from {words.min()} to {words.max()}' if words.size else ''} instead."
             )
         return words.astype(np.int32, copy=False)
-
-    def _learn_sigma(self, X: LocalFeatures) -> float:
-        if X.n_descriptors == 0:
-            raise ValueError(
-                "BagOfWords cannot learn sigma: none of the images has any descriptor. Give the 'sigma' parameter."
-            )
-        if self.n_words_ == 1:
-            return 1.0
-        nearest = NearestWords(self.codebook_.cluster_centers_, 2, self)
-        step = -(-X.n_descriptors // _SIGMA_SAMPLES)
-        with single_threaded():
-            gaps = np.concatenate([nearest.assign(image.descriptors[::step], i)[1][:, 1] for i, image in enumerate(X)])
-        gaps = gaps[gaps > 0]
-        return float(np.sqrt(np.median(gaps) / 2)) if len(gaps) else 1.0
 
     def _check_parameters(self) -> None:
         check_number(self, "n_words", self.n_words, low=1, integer=True)
