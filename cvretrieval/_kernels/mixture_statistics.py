@@ -8,17 +8,17 @@ from cvretrieval._kernels._jit import njit
 
 
 @njit(fastmath=True)
-def add_posteriors(posteriors, n_descriptors, zeroth):
+def add_posteriors(posteriors, zeroth):
     """Add S⁰_k += Σ_i γ_ik.
 
     Parameters
     ----------
-    posteriors : float32 (n_components, at least n_descriptors)
-    n_descriptors : int
+    posteriors : float32 (n_components, n_descriptors)
     zeroth : float64 (n_components,)
         # OUT, added to
     """
-    for k in range(len(posteriors)):
+    n_components, n_descriptors = posteriors.shape
+    for k in range(n_components):
         total = np.float32(0.0)
         for i in range(n_descriptors):
             total += posteriors[k, i]
@@ -34,7 +34,7 @@ def add_direct_statistics(descriptors, posteriors, components, means, inverse_de
     Parameters
     ----------
     descriptors : float32 (n_descriptors, n_dims)
-    posteriors : float32 (n_components, at least n_descriptors)
+    posteriors : float32 (n_components, n_descriptors)
     components : int64 (n,)
         The components whose statistics are computed.
     means, inverse_deviations : float64 (n_components, n_dims)
@@ -79,13 +79,13 @@ def whiten_statistics(zeroth, sums, components, means, inverse_deviations, first
     means, inverse_deviations : float64 (n_components, n_dims)
         μ and 1 / σ in the coordinates of z.
     first, second : float64 (n_components, n_dims)
-        S¹ and S².  # OUT, added to
+        S¹ and S² of these components.  # OUT
     """
     n_dims = means.shape[1]
     for k in components:
         for d in range(n_dims):
             mean, inverse = means[k, d], inverse_deviations[k, d]
             centered = sums[k, d] - mean * zeroth[k]
-            first[k, d] += centered * inverse
+            first[k, d] = centered * inverse
             # Σγz² − μΣγz − μ(Σγz − μS⁰)
-            second[k, d] += (sums[k, n_dims + d] - mean * (sums[k, d] + centered)) * inverse * inverse
+            second[k, d] = (sums[k, n_dims + d] - mean * (sums[k, d] + centered)) * inverse * inverse
