@@ -9,16 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvretrieval._kernels.vlad import aggregate_residuals, aggregate_unit_residuals, normalize_vlad
-from tests.reference.vlad import normalize_naive, sum_residuals_naive
+from cvretrieval._kernels.vlad import (
+    aggregate_residuals,
+    aggregate_unit_residuals,
+    aggregate_weighted_residuals,
+    aggregate_weighted_unit_residuals,
+    normalize_vlad,
+    rotate_blocks,
+)
+from tests.reference.vlad import normalize_naive, rotate_naive, sum_residuals_naive, sum_weighted_residuals_naive
 
 AGGREGATE = {False: aggregate_residuals, True: aggregate_unit_residuals}
+AGGREGATE_WEIGHTED = {False: aggregate_weighted_residuals, True: aggregate_weighted_unit_residuals}
 
 
 def aggregate(descriptors, words, centers, unit):
-    vlad, counts = np.zeros(centers.shape, dtype=np.float32), np.zeros(len(centers), dtype=np.int64)
-    AGGREGATE[unit](descriptors, words, centers, vlad, counts)
-    return vlad, counts
+    vlad, masses = np.zeros(centers.shape, dtype=np.float32), np.zeros(len(centers))
+    AGGREGATE[unit](descriptors, words, centers, vlad, masses)
+    return vlad, masses
 
 
 @pytest.mark.parametrize("unit", [False, True])
@@ -44,6 +52,43 @@ def test_sums_go_on_from_what_is_there(unit, rng):
     whole, whole_counts = aggregate(descriptors, words, centers, unit)
     np.testing.assert_array_equal(vlad, whole)
     np.testing.assert_array_equal(counts, whole_counts)
+
+
+@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize("n_nearest", [1, 2, 5])
+@pytest.mark.parametrize("n_descriptors", [0, 1, 257])
+@pytest.mark.parametrize("n_dims", [1, 7, 33])
+def test_weighted_residuals_are_added_up_by_word(unit, n_nearest, n_descriptors, n_dims, rng):
+    descriptors = rng.normal(size=(n_descriptors, n_dims)).astype(np.float32)
+    centers = rng.normal(size=(6, n_dims)).astype(np.float32)
+    descriptors[:1] = centers[2]  # a residual of zero
+    words = rng.permuted(np.tile(np.arange(6), (n_descriptors, 1)), axis=1)[:, :n_nearest].astype(np.int32)
+    weights = rng.uniform(size=words.shape).astype(np.float32)
+    weights[::3] = 0
+    assignments = np.zeros((n_descriptors, 6))
+    np.put_along_axis(assignments, words, weights, axis=1)
+    expected, expected_masses = sum_weighted_residuals_naive(descriptors, assignments, centers, unit)
+    vlad, masses = np.zeros((6, n_dims), dtype=np.float32), np.zeros(6)
+    for rows in (slice(0, 100), slice(100, None)):  # sums go on from what is there
+        AGGREGATE_WEIGHTED[unit](
+            descriptors[rows], np.ascontiguousarray(words[rows].T), np.ascontiguousarray(weights[rows].T), centers,
+            vlad, masses,
+        )  # fmt: skip
+    np.testing.assert_allclose(vlad, expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(masses, expected_masses, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_dims", [1, 7, 64])
+def test_blocks_are_rotated_unless_empty(n_dims, rng):
+    rotations = np.linalg.qr(rng.normal(size=(4, n_dims, n_dims)))[0].astype(np.float32)
+    vlads = rng.normal(size=(3, 4, n_dims)).astype(np.float32)
+    masses = rng.integers(0, 2, (3, 4)).astype(np.float64)
+    masses[0], masses[1, 2] = 1, 0
+    expected = [rotate_naive(vlad, rotations) for vlad in vlads]
+    before = vlads.copy()
+    rotate_blocks(rotations, masses, vlads)
+    np.testing.assert_allclose(vlads[masses == 1], np.array(expected)[masses == 1], atol=1e-5)
+    np.testing.assert_array_equal(vlads[masses == 0], before[masses == 0])
 
 
 @pytest.mark.parametrize("unit", [False, True])

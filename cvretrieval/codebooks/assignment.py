@@ -30,13 +30,20 @@ def block_bounds(n_descriptors: int, block: int = BLOCK) -> list[int]:
 
 
 class _WordProducts:
-    """Multiplies the descriptors of an image with all words, block by block and chunk by chunk, in cache."""
+    """Multiplies the descriptors of an image with all words, block by block and chunk by chunk, in cache.
 
-    def __init__(self, centers: NDArray[Any], owner: Any) -> None:
+    The products are ⟨c_k − o, x⟩, and what stands for half the squared norms is ½‖c_k‖² − ½‖o‖²: with any origin o,
+    differences between words are those of ⟨c_k, x⟩ − ½‖c_k‖².
+    """
+
+    def __init__(self, centers: NDArray[Any], owner: Any, origin: NDArray[Any] | None = None) -> None:
         self._owner = owner
         self.centers = np.ascontiguousarray(centers, dtype=np.float32)
         # In float64: the difference of two near-equal distances decides.
         squares = np.einsum("ij,ij->i", self.centers, self.centers, dtype=np.float64)
+        if origin is not None:
+            squares -= np.dot(origin, origin)
+            self.centers = np.subtract(self.centers, origin, dtype=np.float64).astype(np.float32)
         half_norms = (0.5 * squares).astype(np.float32)
         scratch = np.empty((min(len(self.centers), WORD_CHUNK), BLOCK), dtype=np.float32)
         self._chunks = [
@@ -61,6 +68,19 @@ class _WordProducts:
         for first, centers, half_norms, products in self._chunks:
             np.matmul(centers, block.T, out=products[:, : len(block)])
             yield first, products, half_norms
+
+
+def _origin(centers: NDArray[Any]) -> NDArray[np.float64]:
+    """Return about the mean of the words: far from the origin of the descriptors, gaps would lose digits without it.
+
+    Rounded to an eighth of the words' spread, a power of two, so that whole numbers stay exact.
+    """
+    mean: NDArray[np.float64] = np.asarray(np.mean(centers, axis=0, dtype=np.float64))
+    spread = np.sqrt(np.mean((centers - mean) ** 2))
+    if not spread > 0:
+        return mean
+    grid = np.exp2(np.floor(np.log2(spread)) - 3)
+    return np.asarray(np.rint(mean / grid) * grid)
 
 
 class NearestWord(_WordProducts):
@@ -124,7 +144,7 @@ class NearestWords(_WordProducts):
     """
 
     def __init__(self, centers: NDArray[Any], n_nearest: int, owner: Any) -> None:
-        super().__init__(centers, owner)
+        super().__init__(centers, owner, _origin(centers))
         self._n_nearest = n_nearest
 
     def assign(self, descriptors: NDArray[Any], image: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -177,6 +197,9 @@ class WordGaps(_WordProducts):
     -----
     As with `NearestWord`, the gaps of an image are computed from its rows alone.
     """
+
+    def __init__(self, centers: NDArray[Any], owner: Any) -> None:
+        super().__init__(centers, owner, _origin(centers))
 
     def blocks(
         self, descriptors: NDArray[Any], image: int
