@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvretrieval._kernels.assignment import best_words, nearest_few_words, nearest_words, read_ahead
-from cvretrieval.codebooks import NearestWord, NearestWords, WordGaps
+from cvretrieval.codebooks import AllWords, NearestWord, NearestWords, SoftWords
 from cvretrieval.codebooks.assignment import BLOCK, WORD_CHUNK, block_bounds
 from tests.reference.assignment import (
     best_words_naive,
@@ -201,12 +201,24 @@ def test_several_words_refuse_what_is_not_finite(rng):
 
 @pytest.mark.parametrize("n_words", [1, 5, WORD_CHUNK, 2 * WORD_CHUNK + 3])
 @pytest.mark.parametrize("n_descriptors", [0, 1, BLOCK + 1])
-def test_gaps_of_all_words_are_exact_for_whole_numbers(n_words, n_descriptors, rng):
+@pytest.mark.parametrize("sigma", [1e-30, 2.0, 1e6])
+def test_weights_of_all_words_and_of_the_nearest_are_those_of_the_kernel(n_words, n_descriptors, sigma, rng):
     centers, descriptors = whole_numbers(rng, n_words, 6), whole_numbers(rng, n_descriptors, 6)
-    parts = [(len(block), gaps) for block, gaps in WordGaps(centers, "this test").blocks(descriptors, 0)]
-    assert [gaps.shape for _, gaps in parts] == [(n_words, n) for n, _ in parts]
-    assert sum(n for n, _ in parts) == n_descriptors
-    squares = ((descriptors[:, None] - centers) ** 2).sum(axis=2)
-    if n_descriptors:
-        gaps = np.concatenate([gaps.T for _, gaps in parts])
-        np.testing.assert_array_equal(gaps, squares - squares.min(axis=1, keepdims=True))
+    squares = ((descriptors[:, None].astype(np.float64) - centers) ** 2).sum(axis=2)
+    with np.errstate(over="ignore"):
+        expected = np.exp(-(squares - squares.min(axis=1, keepdims=True)) / (2 * np.longdouble(sigma) ** 2))
+    expected = expected.astype(np.float64)
+    parts = [weights.T for _, weights in AllWords(centers, sigma, "this test").blocks(descriptors, 0)]
+    everything = np.concatenate(parts) if parts else np.empty((0, n_words))
+    np.testing.assert_allclose(everything, expected / expected.sum(axis=1, keepdims=True), atol=1e-6)
+    n_nearest = min(3, n_words)
+    order = np.argsort(squares, axis=1, kind="stable")[:, :n_nearest]
+    nearest = np.take_along_axis(expected, order, axis=1)
+    start = 0
+    for rows, words, weights in SoftWords(centers, n_nearest, sigma, "this test").blocks(descriptors, 0):
+        block = slice(start, start + len(rows))
+        np.testing.assert_array_equal(words.T, order[block])
+        shares = nearest[block] / nearest[block].sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(weights.T, shares, atol=1e-6)
+        start = block.stop
+    assert start == n_descriptors

@@ -29,22 +29,24 @@ def block_bounds(n_descriptors: int, block: int = BLOCK) -> list[int]:
     return [n_descriptors * i // n_blocks for i in range(n_blocks + 1)] if n_blocks else [0]
 
 
-class _WordProducts:
+class WordProducts:
     """Multiplies the descriptors of an image with all words, block by block and chunk by chunk, in cache.
 
-    The products are ⟨c_k − o, x⟩, and what stands for half the squared norms is ½‖c_k‖² − ½‖o‖²: with any origin o,
-    differences between words are those of ⟨c_k, x⟩ − ½‖c_k‖².
+    The products are a ⟨c_k − o, x⟩, and what stands for half the squared norms is a (½‖c_k‖² − ½‖o‖²): with any origin
+    o, differences between words are a times those of ⟨c_k, x⟩ − ½‖c_k‖², of half the squared distances that is.
     """
 
-    def __init__(self, centers: NDArray[Any], owner: Any, origin: NDArray[Any] | None = None) -> None:
+    def __init__(
+        self, centers: NDArray[Any], owner: Any, origin: NDArray[Any] | None = None, scale: float = 1.0
+    ) -> None:
         self._owner = owner
         self.centers = np.ascontiguousarray(centers, dtype=np.float32)
         # In float64: the difference of two near-equal distances decides.
         squares = np.einsum("ij,ij->i", self.centers, self.centers, dtype=np.float64)
         if origin is not None:
             squares -= np.dot(origin, origin)
-            self.centers = np.subtract(self.centers, origin, dtype=np.float64).astype(np.float32)
-        half_norms = (0.5 * squares).astype(np.float32)
+            self.centers = (scale * np.subtract(self.centers, origin, dtype=np.float64)).astype(np.float32)
+        half_norms = (0.5 * scale * squares).astype(np.float32)
         scratch = np.empty((min(len(self.centers), WORD_CHUNK), BLOCK), dtype=np.float32)
         self._chunks = [
             (first, self.centers[first : first + WORD_CHUNK], half_norms[first : first + WORD_CHUNK],
@@ -70,7 +72,7 @@ class _WordProducts:
             yield first, products, half_norms
 
 
-def _origin(centers: NDArray[Any]) -> NDArray[np.float64]:
+def origin_of(centers: NDArray[Any]) -> NDArray[np.float64]:
     """Return about the mean of the words: far from the origin of the descriptors, gaps would lose digits without it.
 
     Rounded to an eighth of the words' spread, a power of two, so that whole numbers stay exact.
@@ -83,7 +85,7 @@ def _origin(centers: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.rint(mean / grid) * grid)
 
 
-class NearestWord(_WordProducts):
+class NearestWord(WordProducts):
     """Finds the nearest word of each descriptor; keeps scratch memory, so each thread needs its own.
 
     Parameters
@@ -126,7 +128,7 @@ class NearestWord(_WordProducts):
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
 
 
-class NearestWords(_WordProducts):
+class NearestWords(WordProducts):
     """Finds the several nearest words of each descriptor; keeps scratch memory, so each thread needs its own.
 
     Parameters
@@ -144,7 +146,7 @@ class NearestWords(_WordProducts):
     """
 
     def __init__(self, centers: NDArray[Any], n_nearest: int, owner: Any) -> None:
-        super().__init__(centers, owner, _origin(centers))
+        super().__init__(centers, owner, origin_of(centers))
         self._n_nearest = n_nearest
 
     def assign(self, descriptors: NDArray[Any], image: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -161,62 +163,18 @@ class NearestWords(_WordProducts):
         shape = (len(descriptors), self._n_nearest)
         all_words, gaps = np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32)
         start = 0
-        for block, words, block_gaps in self.blocks(descriptors, image):
+        for block in self._blocks(descriptors, image):
+            words, scores = self._nearest(block)
             all_words[start : start + len(block)] = words.T
-            gaps[start : start + len(block)] = block_gaps.T
+            gaps[start : start + len(block)] = 2 * (scores[0] - scores).T
             start += len(block)
         return all_words, gaps
 
-    def blocks(
-        self, descriptors: NDArray[Any], image: int
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]]:
-        """Yield the descriptors of one image block by block with words and gaps, both (n_nearest, n_descriptors).
-
-        Otherwise as `assign`.
-        """
+    def _nearest(self, block: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return words and scores of a block, both (n_nearest, n_descriptors), the best first."""
         keep = nearest_few_words if self._n_nearest <= _FEW else nearest_words
-        for block in self._blocks(descriptors, image):
-            scores = np.empty((self._n_nearest, len(block)), dtype=np.float32)
-            words = np.empty(scores.shape, dtype=np.int32)
-            for first, products, half_norms in self._products(block):
-                keep(products, half_norms, first, scores, words)
-            yield block, words, 2 * (scores[0] - scores)
-
-
-class WordGaps(_WordProducts):
-    """Measures how much farther than the nearest each word is; keeps scratch memory, so each thread needs its own.
-
-    Parameters
-    ----------
-    centers : ndarray of shape (n_words, n_dims)
-        The words.
-    owner : object
-        The estimator that errors name.
-
-    Notes
-    -----
-    As with `NearestWord`, the gaps of an image are computed from its rows alone.
-    """
-
-    def __init__(self, centers: NDArray[Any], owner: Any) -> None:
-        super().__init__(centers, owner, _origin(centers))
-
-    def blocks(
-        self, descriptors: NDArray[Any], image: int
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Yield the descriptors of one image block by block with ‖x − c_k‖² − min_j ‖x − c_j‖².
-
-        These gaps are float32 of shape (n_words, n_descriptors).
-
-        Raises
-        ------
-        ValueError
-            If a descriptor is NaN or infinite; `image` is the number that the message names.
-        """
-        for block in self._blocks(descriptors, image):
-            gaps = np.empty((len(self.centers), len(block)), dtype=np.float32)
-            for first, products, half_norms in self._products(block):
-                np.subtract(half_norms[:, None], products[:, : len(block)], out=gaps[first : first + len(half_norms)])
-            gaps -= gaps.min(axis=0)
-            gaps *= 2
-            yield block, gaps
+        scores = np.empty((self._n_nearest, len(block)), dtype=np.float32)
+        words = np.empty(scores.shape, dtype=np.int32)
+        for first, products, half_norms in self._products(block):
+            keep(products, half_norms, first, scores, words)
+        return words, scores

@@ -14,8 +14,15 @@ from sklearn.utils.validation import check_is_fitted
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._validation import check_choice, check_flag, check_number, dimension_mismatch
-from cvretrieval.codebooks import KMeansCodebook, NearestWord, NearestWords, has_euclidean_words, resolve_words
-from cvretrieval.encoders.soft_assignment import learn_sigma, soft_weights
+from cvretrieval.codebooks import (
+    KMeansCodebook,
+    NearestWord,
+    NearestWords,
+    SoftWords,
+    has_euclidean_words,
+    learn_sigma,
+    resolve_words,
+)
 from cvretrieval.encoders.word_votes import WordVotes, dense_histograms, sparse_histograms
 from cvretrieval.feature_chunks import check_feature_chunks
 from cvretrieval.local_features import LocalFeatures, check_local_features
@@ -266,20 +273,21 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
         if not has_euclidean_words(self.codebook_):
             return WordVotes(self._predict(X[block])[:, None])
         words = np.empty((X.offsets[block.stop] - X.offsets[block.start], self._width), dtype=np.int32)
-        gaps = np.empty(words.shape, dtype=np.float32)
+        weights = np.empty(words.shape, dtype=np.float32) if self.assignment == "soft" else None
         centers = self.codebook_.cluster_centers_
         nearest = NearestWord(centers, self) if self.assignment == "hard" else None
-        several = NearestWords(centers, self._width, self) if nearest is None else None
+        several = NearestWords(centers, self._width, self) if self.assignment == "multiple" else None
+        soft = SoftWords(centers, self._width, self.sigma_, self) if weights is not None else None
         for i in range(block.start, block.stop):
             descriptors = X.descriptors[X.offsets[i] : X.offsets[i + 1]]
             rows = slice(X.offsets[i] - X.offsets[block.start], X.offsets[i + 1] - X.offsets[block.start])
             if nearest is not None:
                 words[rows, 0] = nearest.assign(descriptors, i)
             elif several is not None:
-                words[rows], gaps[rows] = several.assign(descriptors, i)
-        if self.assignment != "soft":
-            return WordVotes(words)
-        return WordVotes(words, soft_weights(gaps, self.sigma_, axis=1))
+                words[rows] = several.assign(descriptors, i)[0]
+            elif soft is not None and weights is not None:
+                words[rows], weights[rows] = soft.assign(descriptors, i)
+        return WordVotes(words, weights)
 
     def _predict(self, X: LocalFeatures) -> NDArray[np.int32]:
         """Ask a codebook without centres for the words of a block of images."""

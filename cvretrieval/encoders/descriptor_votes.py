@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cvretrieval.codebooks import GaussianPosteriors, NearestWord, NearestWords, WordGaps, gmm_parameters
+from cvretrieval.codebooks import AllWords, GaussianPosteriors, NearestWord, SoftWords, gmm_parameters
 from cvretrieval.codebooks.assignment import block_bounds
-from cvretrieval.encoders.soft_assignment import soft_weights
 
 
 class DescriptorVotes(NamedTuple):
@@ -71,18 +70,18 @@ def hard_voter(centers: NDArray[Any], owner: Any) -> Voter:
 def soft_voter(centers: NDArray[Any], n_nearest: int, sigma: float, owner: Any) -> Voter:
     """Votes for the nearest words in proportion to exp(−d²/2σ²), which add up to 1."""
     if n_nearest >= len(centers):
-        everything = WordGaps(centers, owner)
+        everything = AllWords(centers, sigma, owner)
 
         def vote_for_all(descriptors: NDArray[Any], image: int) -> Iterator[DescriptorVotes]:
-            for rows, gaps in everything.blocks(descriptors, image):
-                yield DescriptorVotes(rows, None, soft_weights(gaps, sigma, axis=0).T)
+            for rows, weights in everything.blocks(descriptors, image):
+                yield DescriptorVotes(rows, None, weights.T)
 
         return vote_for_all
-    nearest = NearestWords(centers, n_nearest, owner)
+    nearest = SoftWords(centers, n_nearest, sigma, owner)
 
     def vote(descriptors: NDArray[Any], image: int) -> Iterator[DescriptorVotes]:
-        for rows, words, gaps in nearest.blocks(descriptors, image):
-            yield DescriptorVotes(rows, words.T, soft_weights(gaps, sigma, axis=0).T)
+        for rows, words, weights in nearest.blocks(descriptors, image):
+            yield DescriptorVotes(rows, words.T, weights.T)
 
     return vote
 

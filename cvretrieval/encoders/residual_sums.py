@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cvretrieval._kernels.mixture_statistics import add_posteriors
 from cvretrieval._kernels.vlad import (
     aggregate_residuals,
     aggregate_unit_residuals,
     aggregate_weighted_residuals,
     aggregate_weighted_unit_residuals,
 )
+from cvretrieval.codebooks.assignment import BLOCK
 from cvretrieval.encoders.descriptor_votes import DescriptorVotes
 
 # A difference this much smaller than its terms has lost as much of their float32 precision, 1e-7 or so.
@@ -42,6 +44,7 @@ class ResidualSums:
         self._origin = self._centers.mean(axis=0, dtype=np.float64).astype(np.float32)
         self._shifted = self._centers.astype(np.float64) - self._origin
         self._distances = np.sqrt((self._shifted**2).sum(axis=1))
+        self._rows = np.empty((BLOCK, self._centers.shape[1]), dtype=np.float32)
 
     def add(self, votes: DescriptorVotes, sums: NDArray[np.float32], masses: NDArray[np.float64]) -> None:
         """Add a block of votes.
@@ -69,8 +72,10 @@ class ResidualSums:
         if self._unit:
             self._add_one_by_one(rows, _repeat(everything, rows), weights, sums, masses)
             return
-        block_masses = weights.sum(axis=1, dtype=np.float64)
-        differences = weights @ (rows - self._origin) - block_masses[:, None] * self._shifted
+        block_masses = np.zeros_like(masses)
+        add_posteriors(np.ascontiguousarray(weights), block_masses)
+        np.subtract(rows, self._origin, out=self._rows[: len(rows)])
+        differences = weights @ self._rows[: len(rows)] - block_masses[:, None] * self._shifted
         lost = np.sqrt((differences**2).sum(axis=1)) * _CANCELLATION < block_masses * self._distances
         differences[lost] = 0
         sums += differences

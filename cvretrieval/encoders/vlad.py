@@ -14,11 +14,10 @@ from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._kernels.vlad import normalize_vlad, rotate_blocks
 from cvretrieval._parallel import block_slices, map_blocks, single_threaded
 from cvretrieval._validation import check_choice, check_flag, check_number, dimension_mismatch
-from cvretrieval.codebooks import KMeansCodebook, resolve_codebook, resolve_gmm
+from cvretrieval.codebooks import KMeansCodebook, learn_sigma, resolve_codebook, resolve_gmm
 from cvretrieval.encoders.descriptor_votes import DescriptorVotes, Voter, hard_voter, posterior_voter, soft_voter
 from cvretrieval.encoders.local_coordinates import learn_rotations
 from cvretrieval.encoders.residual_sums import ResidualSums
-from cvretrieval.encoders.soft_assignment import learn_sigma
 from cvretrieval.feature_chunks import FeatureChunks, check_feature_chunks, sample_descriptors
 from cvretrieval.local_features import LocalFeatures, check_local_features
 
