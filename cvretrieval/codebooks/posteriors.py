@@ -141,7 +141,11 @@ class GaussianPosteriors:
         usual = 2.0 * n_dims
         is_loose = 2 * squares + 2 * np.sqrt(squares * usual) + 0.5 * usual <= 512 + 2 * n_dims
         self._loose, self._tight = np.flatnonzero(is_loose), np.flatnonzero(~is_loose)
-        self._floor = np.float32(-0.5 * _FAR * n_dims if len(self._loose) else -np.inf)
+        # Relative to the least likely of the components: the constants of tight ones, with their small variances, are
+        # above the log densities of most descriptors.
+        served = self._direct_constants[self._loose]
+        least = served[np.isfinite(served)].min(initial=0.0)
+        self._floor = np.float32(least - 0.5 * _FAR * n_dims if len(self._loose) else -np.inf)
         self._factors = np.zeros((len(self.means), 2 * n_dims), dtype=np.float32)
         precisions = self._z_inverse_deviations[self._loose] ** 2
         self._factors[self._loose, :n_dims] = self._z_means[self._loose] * precisions
