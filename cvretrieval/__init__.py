@@ -25,6 +25,7 @@ _PUBLIC = {
     "SpatialCoordinates": "extraction",
     "KMeansCodebook": "codebooks",
     "KMajorityCodebook": "codebooks",
+    "GMMCodebook": "codebooks",
     "VLAD": "encoders",
     "BagOfWords": "encoders",
     "SpatialPyramid": "encoders",

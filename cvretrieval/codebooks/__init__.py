@@ -2,6 +2,7 @@
 
 from cvretrieval.codebooks.assignment import NearestWord, NearestWords
 from cvretrieval.codebooks.given_mixture import gmm_parameters, resolve_gmm
+from cvretrieval.codebooks.gmm import GMMCodebook
 from cvretrieval.codebooks.k_majority import KMajorityCodebook
 from cvretrieval.codebooks.kmeans import KMeansCodebook, resolve_codebook
 from cvretrieval.codebooks.posteriors import GaussianPosteriors, MixtureStatistics
@@ -10,6 +11,7 @@ from cvretrieval.codebooks.soft_assignment import AllWords, SoftWords, learn_sig
 
 __all__ = [
     "AllWords",
+    "GMMCodebook",
     "GaussianPosteriors",
     "KMajorityCodebook",
     "KMeansCodebook",

@@ -11,6 +11,7 @@ from cvretrieval import (
     BagOfWords,
     ClassConditionalGMM,
     DenseSIFT,
+    GMMCodebook,
     HomogeneousKernelMap,
     KMajorityCodebook,
     KMeansCodebook,
@@ -52,6 +53,8 @@ PER_DESCRIPTOR = {
 CODEBOOKS = {
     "KMeansCodebook": KMeansCodebook(n_words=5, random_state=0),
     "KMeansCodebook-lloyd": KMeansCodebook(n_words=5, algorithm="lloyd", random_state=0),
+    "GMMCodebook": GMMCodebook(n_components=5, random_state=0),
+    "GMMCodebook-random": GMMCodebook(n_components=5, init_params="random_from_data", n_init=2, random_state=0),
 }
 
 #: LocalFeatures of bytes → one word per descriptor, by `predict`
