@@ -28,6 +28,7 @@ _PUBLIC = {
     "GMMCodebook": "codebooks",
     "VLAD": "encoders",
     "BagOfWords": "encoders",
+    "MultipleVocabularies": "encoders",
     "SpatialPyramid": "encoders",
     "PCAWhitening": "postprocessing",
     "PowerNormalizer": "postprocessing",

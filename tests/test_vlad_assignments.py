@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from cvretrieval import VLAD, KMeansCodebook, LocalFeatures
-from cvretrieval.codebooks.gmm import GMMCodebook
+from cvretrieval import VLAD, GMMCodebook, KMeansCodebook, LocalFeatures
 from tests.reference.assignment import nearest_words_naive
 from tests.reference.vlad import normalize_naive, soft_assignments_naive, sum_weighted_residuals_naive
 

@@ -14,7 +14,7 @@ from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._kernels.vlad import normalize_vlad, rotate_blocks
 from cvretrieval._parallel import block_slices, map_blocks, single_threaded
 from cvretrieval._validation import check_choice, check_flag, check_number, dimension_mismatch
-from cvretrieval.codebooks import KMeansCodebook, learn_sigma, resolve_codebook, resolve_gmm
+from cvretrieval.codebooks import GMMCodebook, KMeansCodebook, learn_sigma, resolve_codebook, resolve_gmm
 from cvretrieval.encoders.descriptor_votes import DescriptorVotes, Voter, hard_voter, posterior_voter, soft_voter
 from cvretrieval.encoders.local_coordinates import learn_rotations
 from cvretrieval.encoders.residual_sums import ResidualSums
@@ -189,9 +189,7 @@ class VLAD(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             raise ValueError("VLAD cannot be fitted: none of the images has any descriptor.")
         if self.codebook is None:
             options = {"max_samples": self.max_samples, "random_state": self.random_state}
-            make: Any = KMeansCodebook
-            if self.assignment == "posterior":
-                from cvretrieval.codebooks.gmm import GMMCodebook as make
+            make: Any = KMeansCodebook if self.assignment != "posterior" else GMMCodebook
             self.codebook_ = make(self.n_words, **options).fit(X)
         self.n_dims_ = self._words().shape[1]
         if self.assignment == "soft":
