@@ -1,4 +1,4 @@
-"""VLAD encoding, one thread: against VLFeat, against numpy with ``np.add.at``, and against its own matrix products.
+"""VLAD encoding: against VLFeat, against numpy with ``np.add.at``, and against its own matrix products, one thread.
 
 All sides get the same descriptors (RootSIFT of photographs, or synthetic ones without data) and the same words, and
 include the assignment, the signed square root and the L2 norm. VLFeat is Debian's ``libvlfeat1`` through ctypes:
@@ -8,6 +8,13 @@ include the assignment, the signed square root and the L2 norm. VLFeat is Debian
 The share is the time of the products words × blockᵀ alone, over the same blocks, divided by the time of the encoding.
 The encoding reads each block into cache before its product, which makes the product itself faster; so the share is
 given twice: of the products alone and, stricter, of the products with that reading.
+
+Soft assignment: VLFeat's encoder takes any weights of words, and computes those of a Gaussian mixture
+(``vl_get_gmm_data_posteriors_f``), but has no soft assignment to the words of k-means. There it is timed with what it
+has, the distances to all words (``vl_eval_vector_comparison_on_all_pairs_f``) and ``vl_vlad_encode``; to choose words
+and make weights costs it nothing here, they are made beforehand. The shares count one product of words and block for
+the assignment and, where all words have weights, one more for the sums; posteriors need squares as well, three products
+in all.
 """
 
 from __future__ import annotations
@@ -25,7 +32,7 @@ import numpy as np
 from common import data_folder, paired, report
 from threadpoolctl import ThreadpoolController
 
-from cvretrieval import SIFT, VLAD, ImageReader, KMeansCodebook, LocalFeatures
+from cvretrieval import SIFT, VLAD, GMMCodebook, ImageReader, KMeansCodebook, LocalFeatures
 from cvretrieval._kernels.assignment import read_ahead
 from cvretrieval._parallel import single_threaded
 from cvretrieval.codebooks.assignment import BLOCK, WORD_CHUNK, block_bounds
@@ -98,10 +105,23 @@ class VLFeat:
         self.kmeans = library.vl_kmeans_new(self.FLOAT, self.L2)
         library.vl_kmeans_set_centers(self.kmeans, self.centers.ctypes.data, *self.centers.shape[::-1])
 
-    def __call__(self, X: LocalFeatures) -> np.ndarray:
+    def encode(self, X: LocalFeatures, assignments: Callable[[int], np.ndarray]) -> np.ndarray:
+        """``vl_vlad_encode`` with the weights that a function of the number of the image returns."""
         vectors = np.empty((len(X), self.centers.size), dtype=np.float32)
         n_words, n_dims = self.centers.shape
         for i, (descriptors, *_) in enumerate(X):
+            weights = assignments(i)
+            self.library.vl_vlad_encode(
+                vectors[i].ctypes.data, self.FLOAT, self.centers.ctypes.data, n_dims, n_words,
+                descriptors.ctypes.data, len(descriptors), weights.ctypes.data, self.SQUARE_ROOT,
+            )  # fmt: skip
+        return vectors
+
+    def __call__(self, X: LocalFeatures) -> np.ndarray:
+        n_words = len(self.centers)
+
+        def assign(i: int) -> np.ndarray:
+            descriptors = X[i].descriptors
             n = len(descriptors)
             words, distances = np.empty(n, dtype=np.uint32), np.empty(n, dtype=np.float32)
             self.library.vl_kmeans_quantize(
@@ -109,22 +129,121 @@ class VLFeat:
             )
             assignments = np.zeros((n, n_words), dtype=np.float32)
             assignments[np.arange(n), words] = 1
-            self.library.vl_vlad_encode(
-                vectors[i].ctypes.data, self.FLOAT, self.centers.ctypes.data, n_dims, n_words,
-                descriptors.ctypes.data, n, assignments.ctypes.data, self.SQUARE_ROOT,
+            return assignments
+
+        return self.encode(X, assign)
+
+    def by_distances(self, X: LocalFeatures, weights: list[np.ndarray]) -> np.ndarray:
+        """Compute the distances to all words, then encode with the given weights."""
+        size, pointer = ctypes.c_ulonglong, ctypes.c_void_p
+        compare, distances_of = (
+            self.library.vl_get_vector_comparison_function_f,
+            self.library.vl_eval_vector_comparison_on_all_pairs_f,
+        )
+        compare.argtypes, compare.restype = [ctypes.c_int], pointer
+        distances_of.argtypes, distances_of.restype = [pointer, size, pointer, size, pointer, size, pointer], None
+        squared = compare(self.L2)
+        n_words, n_dims = self.centers.shape
+
+        def assign(i: int) -> np.ndarray:
+            descriptors = X[i].descriptors
+            distances = np.empty((len(descriptors), n_words), dtype=np.float32)
+            distances_of(
+                distances.ctypes.data, n_dims, self.centers.ctypes.data, n_words, descriptors.ctypes.data,
+                len(descriptors), squared,
             )  # fmt: skip
-        return vectors
+            return weights[i]
+
+        return self.encode(X, assign)
+
+    def by_posteriors(self, X: LocalFeatures, gmm: Any) -> np.ndarray:
+        """Assign by ``vl_get_gmm_data_posteriors_f``; the words must be the means of the mixture."""
+        size, pointer = ctypes.c_ulonglong, ctypes.c_void_p
+        posteriors = self.library.vl_get_gmm_data_posteriors_f
+        posteriors.argtypes = [pointer, size, size, pointer, pointer, size, pointer, pointer]
+        posteriors.restype = ctypes.c_double
+        n_words, n_dims = self.centers.shape
+        weights, variances = (np.ascontiguousarray(a, dtype=np.float32) for a in (gmm.weights_, gmm.covariances_))
+
+        def assign(i: int) -> np.ndarray:
+            descriptors = X[i].descriptors
+            assignments = np.empty((len(descriptors), n_words), dtype=np.float32)
+            posteriors(
+                assignments.ctypes.data, n_words, len(descriptors), weights.ctypes.data, self.centers.ctypes.data,
+                n_dims, variances.ctypes.data, descriptors.ctypes.data,
+            )  # fmt: skip
+            return assignments
+
+        return self.encode(X, assign)
 
 
-def compare(name: str, ours: Callable[[], Any], peer: Callable[[], Any], repeats: int) -> None:
+def soft_assignment(X: LocalFeatures, codebook: KMeansCodebook, repeats: int) -> None:
+    """Print the rows of soft assignment and of posteriors: share of the products, and VLFeat."""
+    n_words = codebook.n_words
+    gmm = GMMCodebook(n_words, max_samples=20_000, max_iter=10, random_state=0).fit(X)
+    rows: list[tuple[str, Any, int, dict[str, Any]]] = [
+        ("VLAD, soft, 3 words", codebook, 1, {"assignment": "soft"}),
+        (f"VLAD, soft, all {n_words} words", codebook, 2, {"assignment": "soft", "n_nearest": n_words}),
+        ("VLAD, posteriors", gmm, 3, {"assignment": "posterior"}),
+    ]
+    for name, words, n_products, options in rows:
+        encoder = VLAD(codebook=words, **options).fit(X)
+        products = products_alone(X, codebook.cluster_centers_, cached=False)
+
+        def ours(encoder: VLAD = encoder) -> np.ndarray:
+            return encoder.transform(X)
+
+        def alone(products: Callable[[], None] = products, n_products: int = n_products) -> None:
+            for _ in range(n_products):
+                products()
+
+        report(f"{name}, share", *paired(ours, alone, repeats), f"{n_products} product(s) alone")
+        try:
+            vlfeat = VLFeat(gmm.means_ if words is gmm else codebook.cluster_centers_)
+        except OSError:
+            print("VLFeat: skipped, libvl.so.1 is not installed (Debian: libvlfeat1)")
+            continue
+        if words is gmm:
+            compare("VLFeat", ours, lambda vlfeat=vlfeat: vlfeat.by_posteriors(X, gmm), repeats, name=name)
+            continue
+        weights = [dense_weights(encoder, descriptors, n_words) for descriptors, *_ in X]
+        compare(
+            "VLFeat's distances and encoder", ours,
+            lambda vlfeat=vlfeat, weights=weights: vlfeat.by_distances(X, weights), repeats, name=name,
+        )  # fmt: skip
+    report_two_threads("VLAD, soft, 3 words", VLAD(codebook=codebook, assignment="soft").fit(X), X, repeats)
+
+
+def dense_weights(encoder: VLAD, descriptors: np.ndarray, n_words: int) -> np.ndarray:
+    """The weights of all words, from the definition."""
+    squares = np.square(descriptors[:, None].astype(np.float64) - encoder.codebook_.cluster_centers_).sum(axis=2)
+    gaps = squares - squares.min(axis=1, keepdims=True)
+    weights = np.exp(-gaps / (2 * encoder.sigma_**2))
+    if encoder.n_nearest < n_words:
+        weights[weights < np.sort(weights, axis=1)[:, [-encoder.n_nearest]]] = 0
+    return np.ascontiguousarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def report_two_threads(name: str, encoder: VLAD, X: LocalFeatures, repeats: int) -> None:
+    """Print how much faster two threads are than one; with enough images for even halves."""
+    X = X[np.arange(max(len(X), 480)) % len(X)]
+    one, two = (VLAD(**{**encoder.get_params(deep=False), "n_jobs": n_jobs}).fit(X) for n_jobs in (1, 2))
+    report(
+        f"{name}, two threads", *paired(lambda: two.transform(X), lambda: one.transform(X), repeats), "one", target=1.8
+    )
+
+
+def compare(
+    name_of_peer: str, ours: Callable[[], Any], peer: Callable[[], Any], repeats: int, *, name: str = "VLAD"
+) -> None:
     """Check that both sides say the same, then time them."""
     # Where a descriptor lies between two words within rounding, the sides may choose differently: such an image differs
     # in two blocks, the others agree.
     cosines = np.einsum("ij,ij->i", ours(), peer())
-    print(f"  smallest cosine of ours with {name}: {cosines.min():.7f}, median {np.median(cosines):.7f}")
+    print(f"  smallest cosine of ours with {name_of_peer}: {cosines.min():.7f}, median {np.median(cosines):.7f}")
     if np.median(cosines) < 1 - 1e-5 or cosines.min() < 0.99:
-        raise SystemExit(f"The vectors of {name} are not ours: the timings would compare different things.")
-    report("VLAD", *paired(ours, peer, repeats), name, target=5)
+        raise SystemExit(f"The vectors of {name_of_peer} are not ours: the timings would compare different things.")
+    report(name, *paired(ours, peer, repeats), name_of_peer, target=5)
 
 
 def main() -> None:
@@ -162,6 +281,7 @@ def main() -> None:
             print("VLFeat: skipped, libvl.so.1 is not installed (Debian: libvlfeat1)")
         else:
             compare("VLFeat", ours, lambda: vlfeat(X), arguments.repeats)
+        soft_assignment(X, codebook, arguments.repeats)
 
 
 if __name__ == "__main__":
