@@ -16,6 +16,8 @@ _PUBLIC = {
     "ImageReader": "images",
     "ImageReadError": "_validation",
     "StoreError": "_validation",
+    "load_model": "_saving",
+    "save_model": "_saving",
     "SIFT": "extraction",
     "SURF": "extraction",
     "DenseSIFT": "extraction",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from cvretrieval._saving import SavableMixin
 
-class ImageInputMixin:
+
+class ImageInputMixin(SavableMixin):
     """A stage whose input is a sequence of images (paths, arrays, PIL images): extractors and CNN descriptors."""
 
     input_kind = "images"
@@ -18,7 +20,7 @@ class ImageInputMixin:
         return tags
 
 
-class LocalFeaturesInputMixin:
+class LocalFeaturesInputMixin(SavableMixin):
     """A stage whose input is `LocalFeatures` (or lists of 2-D arrays): codebooks and encoders."""
 
     input_kind = "local_features"

@@ -2,12 +2,17 @@
 
 `to_config` and `from_config` turn an unfitted estimator into JSON and back; `get_state` and `set_state` do the same for
 what it has learned. Only the estimators of this package and a few of scikit-learn's can be named.
+
+Learned are the attributes that end in an underscore and do not begin with one: arrays of numbers and booleans, CSR and
+CSC matrices, numbers, strings, None, tuples and lists of them, arrays of strings, estimators and lists of them.
+Estimators among the parameters keep what they have learned, too. Any other attribute is a cache, to be computed again
+when it is missing.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +29,20 @@ _SKLEARN = {
     "LogisticRegression": "sklearn.linear_model",
     "LinearSVC": "sklearn.svm",
     "MultinomialNB": "sklearn.naive_bayes",
+    "GaussianMixture": "sklearn.mixture",
 }
+
+#: What a pipeline may have in place of a step.
+_NO_STEP = ("passthrough", None)
+
+#: Numbers of numpy by name.
+_NUMBERS = {
+    kind.__name__: kind
+    for kind in (np.float64, np.float32, np.float16, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32,
+                 np.uint16, np.uint8)
+}  # fmt: skip
+
+_SPARSE = ("csr_matrix", "csr_array", "csc_matrix", "csc_array")
 
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 
@@ -38,16 +56,13 @@ def to_config(estimator: Any) -> dict[str, Any]:
         For estimators and parameter values that cannot be stored, naming them.
     """
     name = type(estimator).__name__
-    if name not in _SKLEARN and not _is_ours(estimator):
-        if hasattr(estimator, "cluster_centers_"):
-            # Any fitted clusterer is as good as its centres; they are part of the state.
-            return {"class": "KMeansCodebook", "params": {"n_words": len(estimator.cluster_centers_)}}
+    if not _is_known(estimator):
         raise TypeError(
-            f"{name} cannot be stored with an index. Use the estimators of cvretrieval or "
-            f"{', '.join(_SKLEARN)} of scikit-learn."
+            f"{name} cannot be stored. Use the estimators of cvretrieval or {', '.join(_SKLEARN)} of scikit-learn."
         )
     if name == "Pipeline":
-        return {"class": name, "params": {"steps": [[step, to_config(part)] for step, part in estimator.steps]}}
+        steps = [[step, part if part in _NO_STEP else to_config(part)] for step, part in estimator.steps]
+        return {"class": name, "params": {"steps": steps}}
     # What scikit-learn marks so at its default may be gone in its next version, which must read this file.
     params = {key: value for key, value in estimator.get_params(deep=False).items() if not _is_deprecated(value)}
     return {"class": name, "params": {key: _pack(f"{name}.{key}", value) for key, value in params.items()}}
@@ -63,7 +78,8 @@ def from_config(config: Mapping[str, Any]) -> Any:
     """
     name, params = config["class"], config["params"]
     if name == "Pipeline":
-        return _resolve(name)([(str(step), from_config(part)) for step, part in params["steps"]])
+        steps = [(str(step), part if part in _NO_STEP else from_config(part)) for step, part in params["steps"]]
+        return _resolve(name)(steps)
     try:
         return _resolve(name)(**{key: _unpack(value) for key, value in params.items()})
     except TypeError as error:
@@ -73,7 +89,8 @@ def from_config(config: Mapping[str, Any]) -> Any:
 def get_state(estimator: Any) -> State:
     """Return what an estimator has learned: arrays by name, and plain values as JSON.
 
-    Learned are the attributes that end in an underscore; estimators among them are descended into.
+    Estimators among the attributes and the parameters are descended into; an array that several of them hold is
+    returned once.
     """
     arrays: dict[str, NDArray[Any]] = {}
     return arrays, _collect(estimator, "", arrays)
@@ -83,45 +100,113 @@ def set_state(estimator: Any, arrays: Mapping[str, NDArray[Any]], meta: Mapping[
     """Give an estimator the state that `get_state` returned, and return it."""
     if "steps" in meta:
         for (_, part), part_meta in zip(estimator.steps, meta["steps"], strict=True):
-            set_state(part, arrays, part_meta)
+            if part not in _NO_STEP:
+                set_state(part, arrays, part_meta)
         return estimator
     for attribute, value in meta.get("values", {}).items():
         setattr(estimator, _learned(attribute), _unpack(value))
     for attribute, key in meta.get("arrays", {}).items():
         setattr(estimator, _learned(attribute), arrays[key])
+    for attribute, parts in meta.get("sparse", {}).items():
+        setattr(estimator, _learned(attribute), _sparse(parts, arrays))
     for attribute, part in meta.get("estimators", {}).items():
-        setattr(estimator, _learned(attribute), set_state(from_config(part["config"]), arrays, part["state"]))
+        setattr(estimator, _learned(attribute), _restore(part, arrays))
+    for attribute, parts in meta.get("lists", {}).items():
+        setattr(estimator, _learned(attribute), [_restore(part, arrays) for part in parts])
+    parameters = estimator.get_params(deep=False) if "parameters" in meta else {}
+    for name, part_meta in meta.get("parameters", {}).items():
+        set_state(parameters[name], arrays, part_meta)
     return estimator
+
+
+def _restore(part: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Any:
+    return set_state(from_config(part["config"]), arrays, part["state"])
 
 
 def _collect(estimator: Any, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
     if hasattr(estimator, "steps"):
-        return {"steps": [_collect(part, f"{prefix}{i}.", arrays) for i, (_, part) in enumerate(estimator.steps)]}
-    meta: dict[str, dict[str, Any]] = {"values": {}, "arrays": {}, "estimators": {}}
-    learned = vars(estimator)
-    if not _is_ours(estimator) and type(estimator).__name__ not in _SKLEARN:
-        centers = np.asarray(estimator.cluster_centers_, dtype=np.float32)
-        learned = {"cluster_centers_": centers, "n_dims_": centers.shape[1]}
-    for attribute, value in learned.items():
-        if attribute.startswith("_") or not attribute.endswith("_"):
-            continue
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-            arrays[prefix + attribute] = value
-            meta["arrays"][attribute] = prefix + attribute
+        parts = enumerate(part for _, part in estimator.steps)
+        return {"steps": [{} if part in _NO_STEP else _collect(part, f"{prefix}{i}.", arrays) for i, part in parts]}
+    meta: dict[str, dict[str, Any]] = {
+        kind: {} for kind in ("values", "arrays", "estimators", "lists", "sparse", "parameters")
+    }
+    for attribute, value in _learned_by(estimator).items():
+        name = prefix + attribute
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and not np.ma.isMaskedArray(value):
+            meta["arrays"][attribute] = _keep(name, value, arrays)
+        elif type(value).__name__ in _SPARSE:
+            kept = {
+                part: _keep(f"{name}.{part}", getattr(value, part), arrays) for part in ("data", "indices", "indptr")
+            }
+            meta["sparse"][attribute] = {"class": type(value).__name__, "shape": list(value.shape), **kept}
         elif hasattr(value, "get_params"):
-            state = _collect(value, f"{prefix}{attribute}.", arrays)
-            meta["estimators"][attribute] = {"config": to_config(value), "state": state}
+            meta["estimators"][attribute] = _collect_part(value, f"{name}.", arrays)
+        elif isinstance(value, list) and value and all(hasattr(part, "get_params") for part in value):
+            meta["lists"][attribute] = [_collect_part(part, f"{name}.{i}.", arrays) for i, part in enumerate(value)]
         else:
             meta["values"][attribute] = _pack(f"{type(estimator).__name__}.{attribute}", value)
-    return meta
+    if _is_known(estimator):
+        for parameter, value in estimator.get_params(deep=False).items():
+            if hasattr(value, "get_params") and not isinstance(value, type) and _has_learned(value):
+                meta["parameters"][parameter] = _collect(value, f"{prefix}{parameter}.", arrays)
+    return {kind: found for kind, found in meta.items() if found}
+
+
+def _collect_part(estimator: Any, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    return {"config": _config_of_part(estimator), "state": _collect(estimator, prefix, arrays)}
+
+
+def _learned_by(estimator: Any) -> dict[str, Any]:
+    """Return the learned attributes of an estimator by name."""
+    if not _is_known(estimator):
+        # Any fitted clusterer is as good as its centres.
+        if not hasattr(estimator, "cluster_centers_"):
+            return {}
+        centers = np.asarray(estimator.cluster_centers_, dtype=np.float32)
+        return {"cluster_centers_": centers, "n_dims_": centers.shape[1]}
+    return {name: value for name, value in vars(estimator).items() if name.endswith("_") and not name.startswith("_")}
+
+
+def _has_learned(estimator: Any) -> bool:
+    steps = getattr(estimator, "steps", None)
+    if steps is not None:
+        return any(part not in _NO_STEP and _has_learned(part) for _, part in steps)
+    return bool(_learned_by(estimator))
+
+
+def _config_of_part(estimator: Any) -> dict[str, Any]:
+    """Return the configuration of an estimator that is a parameter or learned attribute of another."""
+    if not _is_known(estimator) and hasattr(estimator, "cluster_centers_"):
+        return {"class": "KMeansCodebook", "params": {"n_words": len(estimator.cluster_centers_)}}
+    return to_config(estimator)
+
+
+def _keep(name: str, array: NDArray[Any], arrays: dict[str, NDArray[Any]]) -> str:
+    """Add an array unless it is there, and return the name it goes by."""
+    for known, other in arrays.items():
+        if other is array:
+            return known
+    arrays[name] = array
+    return name
+
+
+def _sparse(parts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Any:
+    if parts["class"] not in _SPARSE:
+        raise ValueError(f"{parts['class']!r} is no sparse matrix.")
+    kind = getattr(importlib.import_module("scipy.sparse"), parts["class"])
+    matrix = kind(tuple(arrays[parts[part]] for part in ("data", "indices", "indptr")), shape=tuple(parts["shape"]))
+    matrix.check_format()
+    return matrix
 
 
 def _is_deprecated(value: Any) -> bool:
     return isinstance(value, str) and value == "deprecated"
 
 
-def _is_ours(estimator: Any) -> bool:
-    return type(estimator).__module__.partition(".")[0] == "cvretrieval"
+def _is_known(estimator: Any) -> bool:
+    kind = type(estimator)
+    origin = kind.__module__.partition(".")[0]
+    return origin == "cvretrieval" or (origin == "sklearn" and kind.__name__ in _SKLEARN)
 
 
 def _resolve(name: str) -> Any:
@@ -132,7 +217,7 @@ def _resolve(name: str) -> Any:
     found = getattr(package, name) if name in package.__all__ else None
     if not isinstance(found, type) or not hasattr(found, "get_params"):
         raise ValueError(
-            f"{name!r} is no estimator of this version of cvretrieval. Was the index made by a newer one? "
+            f"{name!r} is no estimator of this version of cvretrieval. Was the file made by a newer one? "
             "Upgrade with: pip install -U cvretrieval"
         )
     return found
@@ -146,19 +231,20 @@ def _learned(attribute: str) -> str:
 
 
 def _pack(name: str, value: Any) -> Any:
+    if isinstance(value, np.generic) and value.dtype.name in _NUMBERS:
+        # A number of numpy in an expression may give another precision than one of Python.
+        return {"number": [value.dtype.name, value.item()]}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, np.generic) and value.dtype.kind in "fiub":
-        return value.item()
-    if isinstance(value, tuple):
-        return {"tuple": [_pack(name, item) for item in value]}
-    if isinstance(value, list):
-        return [_pack(name, item) for item in value]
-    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
-        items = [_pack(name, item) for item in value.tolist()]
-        return {"strings": items} if value.dtype.kind == "U" else items
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, (tuple, list)):
+        items = [_pack(name, item) for item in value]
+        return {"tuple": items} if isinstance(value, tuple) else items
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OU" and value.ndim == 1:
+        return {"strings" if value.dtype.kind == "U" else "objects": [_pack(name, item) for item in value.tolist()]}
     if hasattr(value, "get_params"):
-        return {"estimator": to_config(value)}
+        return {"estimator": _config_of_part(value)}
     raise TypeError(
         f"{name} is a {type(value).__name__}, which cannot be stored; use numbers, strings, True, False, None, "
         "tuples of them, or estimators."
@@ -169,9 +255,22 @@ def _unpack(value: Any) -> Any:
     if isinstance(value, list):
         return [_unpack(item) for item in value]
     if isinstance(value, dict):
-        if "tuple" in value:
-            return tuple(_unpack(item) for item in value["tuple"])
-        if "strings" in value:
-            return np.array([str(item) for item in value["strings"]], dtype=np.str_)
-        return from_config(value["estimator"])
+        ((kind, content),) = value.items()
+        return _UNPACK[kind](content)
     return value
+
+
+def _objects(items: list[Any]) -> NDArray[Any]:
+    objects = np.empty(len(items), dtype=object)
+    objects[:] = [_unpack(item) for item in items]
+    return objects
+
+
+#: How `_unpack` turns what JSON has no word for into values.
+_UNPACK: dict[str, Callable[[Any], Any]] = {
+    "number": lambda pair: _NUMBERS[pair[0]](pair[1]),
+    "tuple": lambda items: tuple(_unpack(item) for item in items),
+    "strings": lambda items: np.array([str(item) for item in items], dtype=np.str_),
+    "objects": _objects,
+    "estimator": from_config,
+}

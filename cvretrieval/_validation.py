@@ -29,7 +29,7 @@ class ImageReadError(ValueError):
 
 
 class StoreError(RuntimeError):
-    """An index on disk that cannot be used as asked: locked, damaged, of a newer format, read-only."""
+    """An index or a model on disk that cannot be used as asked: locked, damaged, of a newer format, read-only."""
 
 
 def describe_array(array: np.ndarray) -> str:

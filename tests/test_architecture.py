@@ -13,21 +13,29 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cvretrieval"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = {"_version", "_validation", "_optional", "_base", "_parallel"}
-FOUNDATION = BASE | {
-    "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions", "_state"
+BASE = {
+    "_version", "_validation", "_optional", "_base", "_parallel", "_state", "_durable", "_array_file", "_model_file",
+    "_saving",
 }  # fmt: skip
-STAGES = {"extraction", "codebooks", "encoders", "postprocessing", "verification", "index", "metrics", "datasets"}
+FOUNDATION = BASE | {
+    "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions"
+}  # fmt: skip
+STAGES = {"extraction", "codebooks", "encoders", "postprocessing", "verification", "index", "metrics", "datasets",
+          "recognition"}  # fmt: skip
 
 #: room → rooms it may import, besides itself
 ALLOWED = {
     "_version": set(),
     "_validation": set(),
     "_optional": set(),
-    "_base": set(),
+    "_base": {"_saving"},
     "_parallel": {"_validation"},
     "_kernels": set(),
     "_state": {"_validation"},
+    "_durable": {"_validation"},
+    "_array_file": set(),
+    "_model_file": {"_version", "_validation", "_state", "_durable", "_array_file"},
+    "_saving": {"_validation", "_model_file"},
     "image_files": {"_validation"},
     "image_decoding": {"_validation"},
     "images": {"_validation", "image_files", "image_decoding"},
@@ -37,9 +45,8 @@ ALLOWED = {
     **{stage: FOUNDATION | {"_kernels"} for stage in STAGES},
     "encoders": FOUNDATION | {"_kernels", "codebooks"},
     "retrieval": FOUNDATION | STAGES | {"_kernels"},
-    "recognition": FOUNDATION | {"_kernels", "retrieval"},
-    "plotting": FOUNDATION | STAGES | {"_kernels", "retrieval", "recognition"},
-    "cli": FOUNDATION | STAGES | {"_kernels", "retrieval", "recognition", "plotting"},
+    "plotting": FOUNDATION | STAGES | {"_kernels", "retrieval"},
+    "cli": FOUNDATION | STAGES | {"_kernels", "retrieval", "plotting"},
     "__main__": {"cli"},
 }
 

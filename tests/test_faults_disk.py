@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from cvretrieval import StoreError
-from cvretrieval.retrieval import durable
+from cvretrieval import _durable as durable
 from cvretrieval.retrieval.store import Store
 from tests.command_server import CommandServer
 from tests.small_store import CONFIG, NAMES, add, check_contents, cut_off_commit, filled, path, vectors_of

@@ -116,7 +116,7 @@ def test_other_files_are_refused(tmp_path, saved):
 
     other = tmp_path / "other.safetensors"
     save_file({"a": np.ones(3)}, other)
-    with pytest.raises(StoreError, match="is no classifier of cvretrieval"):
+    with pytest.raises(StoreError, match="is no model of cvretrieval"):
         load_classifier(other)
     text = tmp_path / "text.cvc"
     text.write_text("not a model at all, but text")
@@ -142,7 +142,7 @@ def test_other_files_are_refused(tmp_path, saved):
     ],
 )
 def test_crafted_headers_name_nothing_but_estimators_and_what_they_learned(part, change, saved):
-    from cvretrieval.recognition import model_file
+    from cvretrieval._array_file import digest_of
 
     header, body = header_of(saved)
     metadata = header["__metadata__"]
@@ -152,7 +152,7 @@ def test_crafted_headers_name_nothing_but_estimators_and_what_they_learned(part,
 
     with safe_open(saved, framework="numpy") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    metadata["digest"] = model_file._digest(arrays, metadata)  # as an attacker would
+    metadata["digest"] = digest_of(arrays, metadata)  # as an attacker would
     write(saved, header, body)
     with pytest.raises(StoreError, match="is damaged"):
         load_classifier(saved)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cvretrieval import StoreError
-from cvretrieval.retrieval import durable
+from cvretrieval import _durable as durable
 from cvretrieval.retrieval.description import FORMAT
 from cvretrieval.retrieval.shards import ShardError
 from cvretrieval.retrieval.store import Store

@@ -62,7 +62,7 @@ def index(
     Images that are in the index unchanged are skipped. SIFT features, VLAD vectors and geometric verification.
     """
     from cvretrieval import ImageRetriever
-    from cvretrieval.retrieval.durable import is_empty_folder
+    from cvretrieval.retrieval.durable_folders import is_empty_folder
 
     method: dict[str, Any] = {
         "features": features, "max_size": max_size, "words": words, "pca": pca, "exif": exif and exif.value,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from cvretrieval._saving import SavableMixin
 from cvretrieval._validation import check_choice, check_number
 
 _KERNELS = ("intersection", "chi2", "js")
@@ -18,7 +19,7 @@ _WINDOWS = ("rectangular", "uniform")
 _BLOCK = 1 << 16
 
 
-class HomogeneousKernelMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class HomogeneousKernelMap(SavableMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Explicit feature map of the intersection, χ² and Jensen-Shannon kernels (Vedaldi & Zisserman 2012).
 
     Each component is mapped to 2 ``order`` + 1 numbers, so that inner products of mapped vectors approximate the

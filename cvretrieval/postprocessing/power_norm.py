@@ -11,13 +11,14 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from cvretrieval._saving import SavableMixin
 from cvretrieval._validation import check_choice, check_number
 
 #: Smallest norm that is divided by; below it a row counts as zero and stays so.
 SMALLEST_NORM = 1e-12
 
 
-class PowerNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class PowerNormalizer(SavableMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Signed power normalisation, then L2 (Perronnin et al. 2010).
 
     Parameters

@@ -14,10 +14,11 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.sparsefuncs import inplace_csr_column_scale, inplace_row_scale
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
+from cvretrieval._saving import SavableMixin
 from cvretrieval._validation import check_choice, check_number
 
 
-class TfIdf(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class TfIdf(SavableMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Weight visual words by term frequency and inverse document frequency (Sivic & Zisserman 2003).
 
     Parameters

@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cvretrieval._parallel import single_threaded
+from cvretrieval._saving import SavableMixin
 from cvretrieval._validation import check_choice, check_number
 from cvretrieval.postprocessing.power_norm import l2_normalize
 
@@ -21,7 +22,7 @@ _RELATIVE_FLOOR = 1e-10
 _FULL_SVD = 1500
 
 
-class PCAWhitening(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class PCAWhitening(SavableMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Rotate vectors to their principal directions, divide by a power of the variances, L2-normalise.
 
     Parameters

@@ -10,13 +10,14 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cvretrieval._parallel import single_threaded
+from cvretrieval._saving import SavableMixin
 from cvretrieval._validation import check_number
 
 # Directions with less than this share of the largest variance hold rounding errors; whitening would blow them up.
 _RELATIVE_FLOOR = 1e-10
 
 
-class ZCAWhitening(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class ZCAWhitening(SavableMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Zero-phase whitening: decorrelate features by the symmetric root of their covariance.
 
     Parameters

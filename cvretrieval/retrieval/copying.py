@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvretrieval.retrieval.durable import build_store, copy_file
+from cvretrieval._durable import copy_file
+from cvretrieval.retrieval.durable_folders import build_store
 from cvretrieval.retrieval.manifest import Manifest
 from cvretrieval.retrieval.model_file import MODEL_FILE
 from cvretrieval.retrieval.records import StaleSnapshotError

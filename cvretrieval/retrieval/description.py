@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from cvretrieval._durable import write_file
 from cvretrieval._validation import StoreError
 from cvretrieval._version import __version__
-from cvretrieval.retrieval.durable import write_file
 
 #: Version of the format; a store of a newer one is refused.
 FORMAT = 1

@@ -16,16 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cvretrieval._durable import TEMPORARY, HashingFile, file_digest, replace_file, write_file
 from cvretrieval._validation import StoreError
 from cvretrieval.local_features import LocalFeatures
-from cvretrieval.retrieval.durable import (
-    TEMPORARY,
-    HashingFile,
-    file_digest,
-    replace_file,
-    write_file,
-    write_folder,
-)
+from cvretrieval.retrieval.durable_folders import write_folder
 from cvretrieval.retrieval.records import ArrayRecord, ShardRecord
 
 _FEATURE_ARRAYS = ("descriptors", "offsets", "keypoints", "image_sizes")

@@ -35,7 +35,7 @@ from cvretrieval._validation import StoreError
 from cvretrieval.local_features import LocalFeatures
 from cvretrieval.retrieval import compaction, copying, integrity
 from cvretrieval.retrieval.description import read_description, write_description
-from cvretrieval.retrieval.durable import build_store
+from cvretrieval.retrieval.durable_folders import build_store
 from cvretrieval.retrieval.integrity import Damage
 from cvretrieval.retrieval.lock import WriterLock
 from cvretrieval.retrieval.manifest import Manifest

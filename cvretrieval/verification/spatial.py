@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from cvretrieval._parallel import block_slices, map_blocks
+from cvretrieval._saving import SavableMixin
 from cvretrieval._validation import check_choice, check_flag, check_number
 from cvretrieval.local_features import ImageFeatures, LocalFeatures, check_local_features
 from cvretrieval.verification.estimation import MODELS, Agreement, Correspondences, estimate_transform
@@ -19,7 +20,7 @@ from cvretrieval.verification.verification import Verification, rejected
 _BLOCK_CANDIDATES = 5
 
 
-class SpatialVerifier(BaseEstimator):
+class SpatialVerifier(SavableMixin, BaseEstimator):
     """Geometric verification of pairs of images by a transform that explains many of their matches.
 
     Features are matched one-to-one; each match, with the scales and angles of its two keypoints, implies a similarity

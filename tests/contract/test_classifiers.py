@@ -11,7 +11,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
 from cvretrieval import LocalFeatures
-from cvretrieval._state import from_config, get_state, set_state, to_config
 from tests.contract.instances import CLASSIFIERS
 
 LENGTHS = [30, 0, 12, 45, 1, 7, 20, 33, 0, 26]
@@ -89,9 +88,9 @@ def test_wrong_dimension_and_a_bare_matrix_are_refused(classifier, X, y, rng):
 
 
 @each_classifier
-def test_cross_validation_and_state(classifier, X, y):
+def test_cross_validation_and_files(classifier, X, y, tmp_path):
     assert np.isfinite(cross_val_score(classifier, X, y, cv=2, error_score="raise")).all()
     fitted = clone(classifier).fit(X, y)
-    restored = set_state(from_config(to_config(fitted)), *get_state(fitted))
+    restored = type(classifier).load(fitted.save(tmp_path / "model.cvm"))
     np.testing.assert_array_equal(restored.predict_log_proba(X), fitted.predict_log_proba(X))
     assert restored.predict(X).tolist() == fitted.predict(X).tolist()
