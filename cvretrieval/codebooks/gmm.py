@@ -123,10 +123,10 @@ class GMMCodebook(LocalFeaturesInputMixin, DensityMixin, BaseEstimator):
     >>> import numpy as np
     >>> from cvretrieval import GMMCodebook
     >>> rng = np.random.default_rng(0)
-    >>> X = [rng.normal([0, 0], 1, size=(50, 2)), rng.normal([9, 9], 2, size=(50, 2))]
+    >>> X = [rng.normal([3, 3], 1, size=(50, 2)), rng.normal([12, 12], 2, size=(50, 2))]
     >>> gmm = GMMCodebook(n_components=2, random_state=0).fit(X)
     >>> np.sort(gmm.means_[:, 0]).round().tolist()
-    [0.0, 9.0]
+    [3.0, 12.0]
     >>> gmm.predict_proba(X).shape
     (100, 2)
     """
