@@ -33,6 +33,7 @@ _PUBLIC = {
     "MultipleVocabularies": "encoders",
     "SpatialPyramid": "encoders",
     "PCAWhitening": "postprocessing",
+    "LearnedWhitening": "postprocessing",
     "PowerNormalizer": "postprocessing",
     "ZCAWhitening": "postprocessing",
     "TfIdf": "postprocessing",

@@ -12,9 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from cvretrieval._parallel import single_threaded
 from cvretrieval._saving import SavableMixin
 from cvretrieval._validation import check_number
-
-# Directions with less than this share of the largest variance hold rounding errors; whitening would blow them up.
-_RELATIVE_FLOOR = 1e-10
+from cvretrieval.postprocessing.projection import RELATIVE_FLOOR, project
 
 
 class ZCAWhitening(SavableMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -73,7 +71,7 @@ class ZCAWhitening(SavableMixin, OneToOneFeatureMixin, TransformerMixin, BaseEst
         with single_threaded():
             variances, directions = np.linalg.eigh(centred.T @ centred / len(rows))
             variances, directions = np.maximum(variances[::-1], 0.0), directions[:, ::-1]
-            kept = variances > _RELATIVE_FLOOR * max(float(variances[0]), np.finfo(np.float64).tiny)
+            kept = variances > RELATIVE_FLOOR * max(float(variances[0]), np.finfo(np.float64).tiny)
             scale = np.zeros_like(variances)
             scale[kept] = (variances[kept] + self.epsilon) ** -0.5
             self.components_ = (directions * scale) @ directions.T
@@ -84,12 +82,7 @@ class ZCAWhitening(SavableMixin, OneToOneFeatureMixin, TransformerMixin, BaseEst
         """Whiten rows, (n_samples, n_features)."""
         check_is_fitted(self, "components_")
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        directions = self.components_.astype(X.dtype, copy=False)
-        centred = X - self.mean_.astype(X.dtype, copy=False)
-        with single_threaded():
-            # Row by row: a product over many rows may round differently from one over few, and batches must not
-            # change a bit.
-            return np.stack([directions @ row for row in centred]) if len(X) else centred
+        return project(X, self.mean_, self.components_)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
