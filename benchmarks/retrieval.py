@@ -45,6 +45,7 @@ def main() -> None:
     rows: list[tuple[str, dict[str, Any], Any]] = [
         ("power 0.5", {"power": 0.5}, None),
         ("intra-normalised", {"power": None, "intra_norm": True}, None),
+        ("RN + LCS", {"residual_norm": True, "local_coordinates": True, "power": 0.2}, None),
         ("intra-normalised, verified", {"power": None, "intra_norm": True}, SpatialVerifier()),
     ]
     for name, (dataset, protocols) in datasets(data_folder(arguments.data)).items():

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,31 +28,36 @@ from cvretrieval.metrics import evaluate_rankings
 INTRA: dict[str, Any] = {"power": None, "intra_norm": True}
 RN_LCS: dict[str, Any] = {"residual_norm": True, "local_coordinates": True, "power": 0.2}
 
-#: Data set whose database the "other words" are learned on.
-OTHER = {"SMVS E63": "UKBench-56", "SMVS Canon": "UKBench-56", "UKBench-56": "SMVS E63"}
+#: Database → data set whose database the "other words" are learned on.
+OTHER = {"SMVS E63": "UKBench-56", "UKBench-56": "SMVS E63"}
+
+#: Components kept by whitening.
+N_COMPONENTS = 128
 
 
-def encoders(n_words: int, seed: int, n_jobs: int, other: LocalFeatures) -> Iterator[tuple[str, Any, int | None]]:
-    """Yield name, encoder, and the number of components of the whitening after it."""
-    options: dict[str, Any] = {"n_words": n_words, "n_jobs": n_jobs, "random_state": seed}
-    yield "power 0.5", VLAD(**options), None
-    yield "intra", VLAD(**options, **INTRA), None
-    yield "RN", VLAD(**options, residual_norm=True), None
-    yield "RN, power 0.2", VLAD(**options, residual_norm=True, power=0.2), None
-    yield "RN + LCS, power 0.2", VLAD(**options, **RN_LCS), None
-    yield "soft", VLAD(**options, assignment="soft"), None
-    yield "soft, intra", VLAD(**options, assignment="soft", **INTRA), None
-    yield "soft, RN + LCS", VLAD(**options, assignment="soft", **RN_LCS), None
-    yield "posteriors, intra", VLAD(**options, assignment="posterior", **INTRA), None
-    words = KMeansCodebook(n_words, random_state=seed).fit(other)
-    yield "other words, intra", VLAD(codebook=words, n_jobs=n_jobs, **INTRA), None
-    yield "adapted, intra", VLAD(codebook=words, adapt_centers=True, n_jobs=n_jobs, **INTRA), None
+def encoders(
+    n_words: int, seed: int, n_jobs: int, database: LocalFeatures, other: LocalFeatures
+) -> Iterator[tuple[str, Any, bool]]:
+    """Yield name, encoder, and whether its vectors are to be whitened as well."""
+    # Learned once, as each encoder would with this seed.
+    words = KMeansCodebook(n_words, random_state=seed).fit(database)
+    options: dict[str, Any] = {"codebook": words, "n_jobs": n_jobs, "random_state": seed}
+    yield "power 0.5", VLAD(**options), False
+    yield "intra", VLAD(**options, **INTRA), True
+    yield "RN", VLAD(**options, residual_norm=True), False
+    yield "RN, power 0.2", VLAD(**options, residual_norm=True, power=0.2), False
+    yield "RN + LCS, power 0.2", VLAD(**options, **RN_LCS), True
+    yield "soft", VLAD(**options, assignment="soft"), False
+    yield "soft, intra", VLAD(**options, assignment="soft", **INTRA), False
+    yield "soft, RN + LCS", VLAD(**options, assignment="soft", **RN_LCS), False
+    options["codebook"] = KMeansCodebook(n_words, random_state=seed).fit(other)
+    yield "other words, intra", VLAD(**options, **INTRA), False
+    yield "adapted, intra", VLAD(**options, adapt_centers=True, **INTRA), False
     for name, normalisation in (("intra", INTRA), ("RN + LCS", RN_LCS)):
         vlad = VLAD(n_words=n_words, n_jobs=n_jobs, **normalisation)
-        yield f"4 vocabularies, {name}", MultipleVocabularies(vlad, random_state=seed), None
-        for n_vocabularies in (1, 4):
-            several = MultipleVocabularies(vlad, n_vocabularies=n_vocabularies, random_state=seed)
-            yield f"{n_vocabularies} voc., {name}, whitened", several, 128
+        yield f"4 vocabularies, {name}", MultipleVocabularies(vlad, random_state=seed), True
+    vlad = VLAD(n_words, assignment="posterior", n_jobs=n_jobs, random_state=seed, max_samples=100_000, **INTRA)
+    yield "posteriors, intra", vlad, False
 
 
 def rank(dataset: RetrievalDataset, queries: np.ndarray, database: np.ndarray) -> dict[str, list[str]]:
@@ -69,41 +74,44 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=1200)
     parser.add_argument("--jobs", type=int, default=-1)
     parser.add_argument("--seeds", type=int, default=3, help="figures are means over seeds, ranges are printed")
-    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--only", default="", help="data sets whose name contains this")
     arguments = parser.parse_args()
     folder = data_folder(arguments.data)
     extractor = SIFT(
         root=True, max_features=arguments.features, reader=ImageReader(max_size=640), n_jobs=arguments.jobs
     )
-    sets = datasets(folder)
-    features = {
-        name: (extractor.transform(dataset.database_paths), extractor.transform(dataset.query_paths))
-        for name, (dataset, _) in sets.items()
-    }
-    further = extractor.transform(sorted(Path(folder / "imagenet1k_sample" / "images").glob("*")))
+    sets = {name: chosen for name, chosen in datasets(folder).items() if arguments.only in name}
+    databases = {name: extractor.transform(datasets(folder)[name][0].database_paths) for name in {*OTHER.values()}}
+    queries = {name: extractor.transform(dataset.query_paths) for name, (dataset, _) in sets.items()}
+    further = extractor.transform(sorted((folder / "imagenet1k_sample" / "images").glob("*")))
     print(f"VLAD {arguments.words}, RootSIFT, {arguments.features} features, {arguments.seeds} seeds", flush=True)
-    for name, (dataset, protocols) in sets.items():
-        database, queries = features[name]
-        figures: dict[str, dict[str, list[float]]] = {}
-        n_numbers: dict[str, int] = {}
-        for seed in range(arguments.seeds):
-            for row, encoder, n_components in encoders(arguments.words, seed, arguments.jobs, features[OTHER[name]][0]):
-                if arguments.only not in row:
-                    continue
-                encoder.fit(database)
-                vectors, query_vectors = encoder.transform(database), encoder.transform(queries)
-                if n_components is not None:
-                    whitening = PCAWhitening(n_components).fit(np.concatenate([vectors, encoder.transform(further)]))
-                    vectors, query_vectors = whitening.transform(vectors), whitening.transform(query_vectors)
-                n_numbers[row] = vectors.shape[1]
-                evaluated = evaluate_rankings(dataset.ground_truth, rank(dataset, query_vectors, vectors), protocols)
-                for label, value in evaluated.figures.items():
-                    figures.setdefault(row, {}).setdefault(label, []).append(value)
-        for row, values in figures.items():
-            text = "  ".join(
-                f"{label} {statistics.mean(v):.4f} [{min(v):.4f}–{max(v):.4f}]" for label, v in values.items()
-            )
-            print(f"{name:11} {row:28} {n_numbers[row]:6} d  {text}", flush=True)
+    figures: dict[tuple[str, str, int], dict[str, list[float]]] = {}
+    for seed, (of_database, of_others) in product(range(arguments.seeds), OTHER.items()):
+        # E63 and Canon are two sets of queries to the same references.
+        asked = [name for name in sets if name.startswith(of_database[:4])]
+        database = databases[of_database]
+        if not asked:
+            continue
+        for row, encoder, is_whitened in encoders(
+            arguments.words, seed, arguments.jobs, database, databases[of_others]
+        ):
+            vectors = encoder.fit(database).transform(database)
+            whitening = None
+            if is_whitened:
+                whitening = PCAWhitening(N_COMPONENTS).fit(np.concatenate([vectors, encoder.transform(further)]))
+            for name in asked:
+                dataset, protocols = sets[name]
+                pairs = {row: (vectors, encoder.transform(queries[name]))}
+                if whitening is not None:
+                    pairs[f"{row}, whitened"] = tuple(whitening.transform(part) for part in pairs[row])
+                for label, (ours, theirs) in pairs.items():
+                    rankings = rank(dataset, theirs, ours)
+                    evaluated = evaluate_rankings(dataset.ground_truth, rankings, protocols)
+                    for figure, value in evaluated.figures.items():
+                        figures.setdefault((name, label, ours.shape[1]), {}).setdefault(figure, []).append(value)
+    for (name, row, n_numbers), values in sorted(figures.items(), key=lambda item: list(sets).index(item[0][0])):
+        text = "  ".join(f"{label} {statistics.mean(v):.4f} [{min(v):.4f}–{max(v):.4f}]" for label, v in values.items())
+        print(f"{name:11} {row:34} {n_numbers:6} d  {text}")
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ class SpatialPyramid(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, T
     ``norm=None`` inside and ``norm="l1"`` outside, as in the example; an encoder that normalises makes all cells
     equally important, however few descriptors they hold.
 
-    Encoders with `assign` and `pool`, such as `BagOfWords`, assign each descriptor once for all levels; others encode
-    the descriptors anew at every level. Threads and progress bars are those of the encoder.
+    Encoders with `assign` and `pool`, such as `BagOfWords` and `VLAD`, assign each descriptor once for all levels;
+    others encode the descriptors anew at every level. Threads and progress bars are those of the encoder.
 
     References
     ----------
