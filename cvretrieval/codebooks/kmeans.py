@@ -1,4 +1,4 @@
-"""k-means codebooks on scikit-learn."""
+"""k-means codebooks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._parallel import single_threaded
 from cvretrieval._validation import check_choice, check_number, describe_array
 from cvretrieval.codebooks.assignment import NearestWord
+from cvretrieval.codebooks.lloyd import KMeansResult, lloyd, start_of_lloyd
 from cvretrieval.feature_chunks import sample_descriptors
 from cvretrieval.local_features import check_local_features
 
 # Up to here Lloyd's algorithm on the default sample takes seconds; beyond, mini-batches cost 2 % of the objective.
 _LLOYD_WORDS = 512
+
+# Descriptors times words from which Lloyd's algorithm is our own. Below, scikit-learn's takes seconds in one thread.
+_LARGE = 2**26
 
 
 class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
@@ -41,6 +45,9 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         Relative tolerance of the change of the centres, as in scikit-learn.
     n_init : int, default=1
         Starts by k-means++; the best is kept.
+    n_jobs : int, optional
+        Threads of Lloyd's algorithm where there are more than 67 million pairs of descriptor and word; the number does
+        not change a bit of the result. Everything else runs in one thread.
     random_state : int, RandomState or None, default=None
         Seed of the sample and the starts.
 
@@ -63,8 +70,9 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
 
     Notes
     -----
-    Distances are Euclidean, ties go to the lowest word. The fit runs in one thread: partial sums of several threads
-    are added in varying order, and the same seed would give other words.
+    Distances are Euclidean, ties go to the lowest word. Small fits, and mini-batches, are those of scikit-learn, in one
+    thread: it adds partial sums of several threads in varying order, and the same seed would give other words. Large
+    fits start with k-means++ and a few iterations on growing samples, which are not counted as iterations.
 
     Examples
     --------
@@ -86,6 +94,7 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         max_iter: int = 50,
         tol: float = 1e-4,
         n_init: int = 1,
+        n_jobs: int | None = None,
         random_state: Any = None,
     ) -> None:
         self.n_words = n_words
@@ -94,6 +103,7 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         self.max_iter = max_iter
         self.tol = tol
         self.n_init = n_init
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> KMeansCodebook:
@@ -117,10 +127,10 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         self.n_samples_, self.n_dims_ = rows.shape
         distinct = np.unique(rows, axis=0) if len(rows) <= 2 * self.n_words else None
         if distinct is not None and len(distinct) <= self.n_words:
-            self._take_all(distinct)
+            counts = self._take_all(distinct, rows)
         else:
-            self._learn(rows, random_state)
-        self._count_useless_words(rows)
+            counts = self._learn(rows, random_state)
+        self._count_useless_words(counts)
         return self
 
     def predict(self, X: Any) -> NDArray[np.int32]:
@@ -146,20 +156,38 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         check_number(self, "tol", self.tol, low=0)
         check_number(self, "n_init", self.n_init, low=1, integer=True)
 
-    def _take_all(self, distinct: NDArray[np.float32]) -> None:
+    def _take_all(self, distinct: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.int64]:
         """Make every distinct descriptor a word; surplus words repeat the first and so are never nearest."""
         surplus = int(self.n_words) - len(distinct)
         self.cluster_centers_ = np.concatenate([distinct, np.repeat(distinct[:1], surplus, axis=0)])
         self.inertia_ = 0.0
         self.n_iter_ = 0
+        return self._count_words(rows)
 
-    def _learn(self, rows: NDArray[np.float32], random_state: np.random.RandomState) -> None:
+    def _learn(self, rows: NDArray[np.float32], random_state: np.random.RandomState) -> NDArray[np.int64]:
+        """Learn the words, and return the number of descriptors of each."""
+        is_minibatch = self.algorithm == "minibatch" or (self.algorithm == "auto" and self.n_words > _LLOYD_WORDS)
+        if not is_minibatch and len(rows) * self.n_words >= _LARGE:
+            return self._learn_large(rows, random_state)
+        return self._learn_small(rows, random_state, is_minibatch)
+
+    def _learn_large(self, rows: NDArray[np.float32], random_state: np.random.RandomState) -> NDArray[np.int64]:
+        def run() -> KMeansResult:
+            start = start_of_lloyd(rows, int(self.n_words), random_state, n_jobs=self.n_jobs, owner=self)
+            return lloyd(rows, start, max_iter=int(self.max_iter), tol=float(self.tol), n_jobs=self.n_jobs, owner=self)
+
+        best = min((run() for _ in range(int(self.n_init))), key=lambda result: result.inertia)
+        self.cluster_centers_, counts, self.inertia_, self.n_iter_ = best
+        return counts
+
+    def _learn_small(
+        self, rows: NDArray[np.float32], random_state: np.random.RandomState, is_minibatch: bool
+    ) -> NDArray[np.int64]:
         options: dict[str, Any] = {
             "n_clusters": int(self.n_words), "max_iter": int(self.max_iter), "tol": self.tol,
             "n_init": int(self.n_init), "random_state": random_state,
         }  # fmt: skip
-        minibatch = self.algorithm == "minibatch" or (self.algorithm == "auto" and self.n_words > _LLOYD_WORDS)
-        if minibatch:
+        if is_minibatch:
             # Reassignment of rare words returns fewer distinct ones on small data (scikit-learn#23141).
             model: Any = MiniBatchKMeans(**options, batch_size=max(1024, 4 * int(self.n_words)), reassignment_ratio=0)
         else:
@@ -171,16 +199,20 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         self.cluster_centers_ = np.ascontiguousarray(model.cluster_centers_, dtype=np.float32)
         self.inertia_ = float(model.inertia_)
         self.n_iter_ = int(model.n_iter_)
+        return self._count_words(rows)
 
-    def _count_useless_words(self, rows: NDArray[np.float32]) -> None:
+    def _count_words(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
         with single_threaded():
             words = NearestWord(self.cluster_centers_, self).assign(rows, image=0)
-        self.n_empty_words_ = int(self.n_words - np.count_nonzero(np.bincount(words, minlength=self.n_words)))
+        return np.bincount(words, minlength=int(self.n_words))
+
+    def _count_useless_words(self, counts: NDArray[np.int64]) -> None:
+        self.n_empty_words_ = int(self.n_words - np.count_nonzero(counts))
         self.n_duplicate_words_ = int(self.n_words - len(np.unique(self.cluster_centers_, axis=0)))
         if self.n_empty_words_:
             warnings.warn(
                 f"{self.n_empty_words_} of n_words={self.n_words} words stay empty, {self.n_duplicate_words_} of them "
-                f"as repetitions of others: too many words for this sample of {len(rows)} descriptors.",
+                f"as repetitions of others: too many words for this sample of {self.n_samples_} descriptors.",
                 UserWarning,
                 stacklevel=3,
             )
