@@ -41,13 +41,21 @@ _PUBLIC = {
     "SpatialVerifier": "verification",
     "Verification": "verification",
     "DenseIndex": "index",
+    "AlphaQueryExpansion": "reranking",
+    "AverageQueryExpansion": "reranking",
+    "DatabaseAugmentation": "reranking",
+    "Diffusion": "reranking",
+    "DiscriminativeQueryExpansion": "reranking",
+    "KReciprocal": "reranking",
+    "RerankingPipeline": "reranking",
+    "SpatialQueryExpansion": "reranking",
     "ImageRetriever": "retrieval",
     "SearchResult": "retrieval",
     "ClassConditionalGMM": "recognition",
 }
 
 _ROOMS = ("codebooks", "datasets", "encoders", "extraction", "index", "metrics", "plotting", "postprocessing",
-          "recognition", "retrieval", "verification")  # fmt: skip
+          "recognition", "reranking", "retrieval", "verification")  # fmt: skip
 
 __all__ = ["__version__", *_PUBLIC, *_ROOMS]  # noqa: PLE0604
 

@@ -21,7 +21,7 @@ FOUNDATION = BASE | {
     "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions"
 }  # fmt: skip
 STAGES = {"extraction", "codebooks", "encoders", "postprocessing", "verification", "index", "metrics", "datasets",
-          "recognition"}  # fmt: skip
+          "recognition", "reranking"}  # fmt: skip
 
 #: room → rooms it may import, besides itself
 ALLOWED = {

@@ -23,6 +23,7 @@ def describe(retriever: Any, extractor: Any, encoder: Any) -> dict[str, Any]:
         "extractor": to_config(extractor),
         "encoder": to_config(encoder),
         "verifier": None if retriever.verifier is None else to_config(retriever.verifier),
+        "reranker": None if retriever.reranker is None else to_config(retriever.reranker),
         "image_policy": to_config(reader),
         "codec": getattr(extractor, "descriptor_codec", None),
         **{name: getattr(retriever, name) for name in _STORED},
@@ -34,11 +35,14 @@ def restore(store: Store) -> tuple[dict[str, Any], Stages]:
     config = store.config
     with _as_store_error(store):
         verifier = None if config["verifier"] is None else from_config(config["verifier"])
+        # Indexes of older versions have none.
+        reranker = None if config.get("reranker") is None else from_config(config["reranker"])
         # The encoder among the parameters stays unfitted, as scikit-learn has it.
         parameters = {
             "extractor": from_config(config["extractor"]),
             "encoder": from_config(config["encoder"]),
             "verifier": verifier,
+            "reranker": reranker,
             **{name: config[name] for name in _STORED},
         }
     return parameters, learned_stages(store, parameters["extractor"])

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from cvretrieval._validation import check_choice, check_number
 from cvretrieval.encoders import VLAD
 from cvretrieval.extraction import SIFT
-from cvretrieval.retrieval import configuration, ingestion, searching
+from cvretrieval.retrieval import configuration, ingestion, reranking, searching
 from cvretrieval.retrieval.ingestion import IndexingReport
 from cvretrieval.retrieval.integrity import Damage
 from cvretrieval.retrieval.result import SearchResult
@@ -40,6 +40,9 @@ class ImageRetriever(BaseEstimator):
         ``VLAD(n_words=64, power=None, intra_norm=True)``. `fit` learns a copy of it.
     verifier : SpatialVerifier or None, default=None
         Verifies the best candidates; None ranks by the vectors alone.
+    reranker : reranker or None, default=None
+        Makes a better ranked list of the first one, before the best candidates are verified, or by what is verified
+        (`AverageQueryExpansion`, `Diffusion`, …, a `RerankingPipeline` of several). Needs the cosine metric.
     metric : {"cosine", "inner_product", "l2"}, default="cosine"
         How the index compares vectors; higher scores are better for all of them.
     n_verify : int, default=50
@@ -97,6 +100,7 @@ class ImageRetriever(BaseEstimator):
         extractor: Any = None,
         encoder: Any = None,
         verifier: Any = None,
+        reranker: Any = None,
         metric: str = "cosine",
         n_verify: int = 50,
         max_train_images: int = 500,
@@ -109,6 +113,7 @@ class ImageRetriever(BaseEstimator):
         self.extractor = extractor
         self.encoder = encoder
         self.verifier = verifier
+        self.reranker = reranker
         self.metric = metric
         self.n_verify = n_verify
         self.max_train_images = max_train_images
@@ -293,8 +298,8 @@ class ImageRetriever(BaseEstimator):
         path : path
             Folder written by `save`, by `fit` with a `location`, or by ``cvretrieval index``.
         **parameters
-            Parameters that do not belong to the index: ``verifier``, ``n_verify``, ``on_error``, ``n_jobs``,
-            ``verbose``, …
+            Parameters that do not belong to the index: ``verifier``, ``reranker``, ``n_verify``, ``on_error``,
+            ``n_jobs``, ``verbose``, …
 
         Raises
         ------
@@ -337,6 +342,7 @@ class ImageRetriever(BaseEstimator):
         check_choice(self, "metric", self.metric, ("cosine", "inner_product", "l2"))
         check_choice(self, "on_error", self.on_error, ("raise", "skip"))
         check_number(self, "n_verify", self.n_verify, low=1, integer=True)
+        reranking.check_parameters(self)
         check_number(self, "max_train_images", self.max_train_images, low=1, integer=True)
 
     def _check_open(self) -> None:

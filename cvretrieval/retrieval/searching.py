@@ -1,4 +1,4 @@
-"""Searching: describe the queries, ask the index, verify the best candidates, rank."""
+"""Searching: describe the queries, ask the index, rerank, verify the best candidates, rank."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from cvretrieval._validation import ImageReadError, StoreError
 from cvretrieval.images import ImageRegion, check_images
 from cvretrieval.index import DenseIndex
 from cvretrieval.local_features import ImageFeatures
+from cvretrieval.retrieval import reranking
 from cvretrieval.retrieval.records import StaleSnapshotError
+from cvretrieval.retrieval.reranking import Verdicts
 from cvretrieval.retrieval.result import Hit, QueryResult, SearchResult
 from cvretrieval.retrieval.stages import Described, Stages, describe_query
 
@@ -102,6 +104,7 @@ def method_of(retriever: Any) -> dict[str, str]:
     stages = {
         "extractor": retriever._stages.extractor,
         "encoder": retriever._stages.encoder,
+        "reranker": retriever.reranker,
         "verifier": retriever.verifier,
     }
     method = {name: " ".join(repr(stage).split()) for name, stage in stages.items() if stage is not None}
@@ -213,47 +216,78 @@ def _rank(retriever: Any, queries: list[_Query], k: int, by_key: dict[int, Any],
     index = build_index(retriever)
     # One more than asked for: a query by id finds itself first.
     depth = max(k, retriever.n_verify if retriever.verifier is not None else 0) + 1
+    n_images = max(1, len(index))
     vectors = np.stack([query.vector for query in searchable if query.vector is not None])
     within = None if allowed is None else np.asarray(allowed, dtype=np.int64)
-    found_keys, found_scores = index.search(vectors, min(depth, max(1, len(index))), within=within)
-    seconds = (time.perf_counter() - start) / len(searchable)
-    for query, keys, scores in zip(searchable, found_keys, found_scores, strict=True):
-        query.timings["search"] = seconds
+    first_depth = min(max(depth, 1 + reranking.depth(retriever, n_images, depth)), n_images)
+    found_keys, found_scores = index.search(vectors, first_depth, within=within)
+    found_keys = _without_unknown(searchable, found_keys, by_key)
+    _share(searchable, "search", start)
+    verdicts: list[Verdicts] = [{} for _ in searchable]
+    if retriever.reranker is not None and len(index):
+        if retriever.reranker.needs_verification:
+            for query, keys, known in zip(searchable, found_keys, verdicts, strict=True):
+                start = time.perf_counter()
+                _verify(retriever, query, keys[keys >= 0][: retriever.n_verify].tolist(), known)
+                query.timings["verification"] = time.perf_counter() - start
         start = time.perf_counter()
-        found = [
-            (int(key), float(score))
-            for key, score in zip(keys, scores, strict=True)
-            if key >= 0 and key != query.key and int(key) in by_key
-        ]
-        query.hits = _verified(retriever, query, found, k, by_key)
+        found_keys, found_scores = reranking.rerank(
+            retriever, index, searchable, vectors, found_keys, depth, within, verdicts
+        )
+        found_keys = _without_unknown(searchable, found_keys, by_key)
+        _share(searchable, "reranking", start)
+    for query, keys, scores, known in zip(searchable, found_keys, found_scores, verdicts, strict=True):
+        start = time.perf_counter()
+        found = [(int(key), float(score)) for key, score in zip(keys, scores, strict=True) if key >= 0]
         if retriever.verifier is not None:
-            query.timings["verification"] = time.perf_counter() - start
+            _verify(retriever, query, [key for key, _ in found[: retriever.n_verify]], known)
+        query.hits = _hits(query, found, k, by_key, known)
+        if retriever.verifier is not None:
+            query.timings["verification"] = query.timings.get("verification", 0.0) + time.perf_counter() - start
 
 
-def _verified(
-    retriever: Any, query: _Query, found: list[tuple[int, float]], k: int, by_key: dict[int, Any]
+def _without_unknown(queries: list[_Query], found: NDArray[np.int64], by_key: dict[int, Any]) -> NDArray[np.int64]:
+    """Return the keys with -1 in place of a query that finds itself, and of what is not in this state of the index."""
+    own = np.array([-1 if query.key is None else query.key for query in queries])
+    known = np.isin(found, np.fromiter(by_key, dtype=np.int64, count=len(by_key)))
+    return np.where(known & (found != own[:, None]), found, -1)
+
+
+def _share(queries: list[_Query], stage: str, start: float) -> None:
+    """Book the time since `start` to a stage, each query its share."""
+    seconds = (time.perf_counter() - start) / len(queries)
+    for query in queries:
+        query.timings[stage] = query.timings.get(stage, 0.0) + seconds
+
+
+def _verify(retriever: Any, query: _Query, keys: Sequence[int], verdicts: Verdicts) -> None:
+    """Verify those of the images that are not verified yet, and add what comes out."""
+    candidates = [int(key) for key in keys if int(key) not in verdicts]
+    if query.features is None or not candidates:
+        return
+    features = retriever._store.features(candidates)
+    results = retriever.verifier.verify_candidates(query.features, features, n_jobs=retriever.n_jobs)
+    for key, image, result in zip(candidates, features, results, strict=True):
+        verdicts[key] = (image, result)
+
+
+def _hits(
+    query: _Query, found: list[tuple[int, float]], k: int, by_key: dict[int, Any], verdicts: Verdicts
 ) -> tuple[Hit, ...]:
-    verified: dict[int, Any] = {}
-    if retriever.verifier is not None and query.features is not None and found:
-        candidates = [key for key, _ in found[: retriever.n_verify]]
-        features = retriever._store.features(candidates)
-        results = retriever.verifier.verify_candidates(query.features, features, n_jobs=retriever.n_jobs)
-        verified = dict(zip(candidates, results, strict=True))
-
-    def order(item: tuple[int, float]) -> tuple[bool, int, float, int]:
-        key, score = item
-        result = verified.get(key)
+    def order(item: tuple[int, tuple[int, float]]) -> tuple[bool, int, int]:
+        place, (key, _) = item
+        result = verdicts[key][1] if key in verdicts else None
         if not result:
-            return True, 0, -score, key
-        return False, -int(result.n_inliers), -score, key
+            return True, 0, place
+        return False, -int(result.n_inliers), place
 
     hits = []
-    for rank, (key, score) in enumerate(sorted(found, key=order)[:k], start=1):
-        result = verified.get(key)
+    for rank, (_, (key, score)) in enumerate(sorted(enumerate(found), key=order)[:k], start=1):
+        features, result = verdicts.get(key, (None, None))
         record = by_key[key]
         matches = None
         if result is not None and result.inliers.any():
-            matches = result.inlier_coordinates(query.features, features[candidates.index(key)])
+            matches = result.inlier_coordinates(query.features, features)
         hits.append(
             Hit(
                 rank=rank,
