@@ -19,6 +19,7 @@ from cvretrieval.cli.common import (
     say,
     table,
 )
+from cvretrieval.cli.rerankers import Rerank, make_reranker
 
 if TYPE_CHECKING:
     from cvretrieval import ImageRetriever
@@ -43,6 +44,12 @@ def search(
     n_verify: Annotated[
         int | None, typer.Option(min=1, help="How many candidates to verify.", show_default="50")
     ] = None,
+    rerank: Annotated[
+        list[Rerank] | None,
+        typer.Option(
+            help="Rerank before verifying; several times for a chain. 'none' switches off what the index has."
+        ),
+    ] = None,
     on_error: OnErrorOption = OnError.skip,
     jobs: JobsOption = -1,
 ) -> None:
@@ -58,6 +65,8 @@ def search(
         session["verifier"] = None
     if n_verify is not None:
         session["n_verify"] = n_verify
+    if rerank:
+        session["reranker"] = make_reranker([choice.value for choice in rerank])
     retriever = ImageRetriever.load(index, **session)
     if name:
         result = retriever.search(ids=name, k=k)

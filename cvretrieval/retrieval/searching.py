@@ -223,34 +223,37 @@ def _rank(retriever: Any, queries: list[_Query], k: int, by_key: dict[int, Any],
     found_keys, found_scores = index.search(vectors, first_depth, within=within)
     found_keys = _without_unknown(searchable, found_keys, by_key)
     _share(searchable, "search", start)
-    verdicts: list[Verdicts] = [{} for _ in searchable]
-    if retriever.reranker is not None and len(index):
-        if retriever.reranker.needs_verification:
-            for query, keys, known in zip(searchable, found_keys, verdicts, strict=True):
-                start = time.perf_counter()
-                _verify(retriever, query, keys[keys >= 0][: retriever.n_verify].tolist(), known)
-                query.timings["verification"] = time.perf_counter() - start
-        start = time.perf_counter()
-        found_keys, found_scores = reranking.rerank(
-            retriever, index, searchable, vectors, found_keys, depth, within, verdicts
-        )
-        found_keys = _without_unknown(searchable, found_keys, by_key)
-        _share(searchable, "reranking", start)
-    for query, keys, scores, known in zip(searchable, found_keys, found_scores, verdicts, strict=True):
-        start = time.perf_counter()
-        found = [(int(key), float(score)) for key, score in zip(keys, scores, strict=True) if key >= 0]
-        if retriever.verifier is not None:
-            _verify(retriever, query, [key for key, _ in found[: retriever.n_verify]], known)
-        query.hits = _hits(query, found, k, by_key, known)
-        if retriever.verifier is not None:
-            query.timings["verification"] = query.timings.get("verification", 0.0) + time.perf_counter() - start
+    reranker = retriever.reranker if len(index) else None
+    # By verification each query for itself: the features of all candidates of all queries may not fit in memory.
+    size = 1 if reranker is not None and reranker.needs_verification else len(searchable)
+    for first in range(0, len(searchable), size):
+        part = slice(first, first + size)
+        keys, scores, verdicts = found_keys[part], found_scores[part], [Verdicts() for _ in searchable[part]]
+        if reranker is not None:
+            if reranker.needs_verification:
+                _verify(retriever, searchable[first], keys[0], verdicts[0])
+            start = time.perf_counter()
+            keys, scores = reranking.rerank(
+                retriever, index, searchable[part], vectors[part], keys, depth, within, verdicts
+            )
+            keys = _without_unknown(searchable[part], keys, by_key)
+            _share(searchable[part], "reranking", start)
+        for query, own_keys, own_scores, known in zip(searchable[part], keys, scores, verdicts, strict=True):
+            if retriever.verifier is not None:
+                _verify(retriever, query, own_keys, known)
+            query.hits = _hits(query, own_keys, own_scores, k, by_key, known)
+            known.clear()
 
 
 def _without_unknown(queries: list[_Query], found: NDArray[np.int64], by_key: dict[int, Any]) -> NDArray[np.int64]:
     """Return the keys with -1 in place of a query that finds itself, and of what is not in this state of the index."""
-    own = np.array([-1 if query.key is None else query.key for query in queries])
-    known = np.isin(found, np.fromiter(by_key, dtype=np.int64, count=len(by_key)))
-    return np.where(known & (found != own[:, None]), found, -1)
+    return np.array(
+        [
+            [key if key in by_key and key != query.key else -1 for key in row]
+            for query, row in zip(queries, found.tolist(), strict=True)
+        ],
+        dtype=np.int64,
+    ).reshape(found.shape)
 
 
 def _share(queries: list[_Query], stage: str, start: float) -> None:
@@ -260,20 +263,27 @@ def _share(queries: list[_Query], stage: str, start: float) -> None:
         query.timings[stage] = query.timings.get(stage, 0.0) + seconds
 
 
-def _verify(retriever: Any, query: _Query, keys: Sequence[int], verdicts: Verdicts) -> None:
-    """Verify those of the images that are not verified yet, and add what comes out."""
-    candidates = [int(key) for key in keys if int(key) not in verdicts]
-    if query.features is None or not candidates:
-        return
-    features = retriever._store.features(candidates)
-    results = retriever.verifier.verify_candidates(query.features, features, n_jobs=retriever.n_jobs)
-    for key, image, result in zip(candidates, features, results, strict=True):
-        verdicts[key] = (image, result)
+def _verify(retriever: Any, query: _Query, found: NDArray[np.int64], verdicts: Verdicts) -> None:
+    """Verify the best candidates that are not verified yet, and add what comes out."""
+    start = time.perf_counter()
+    candidates = [key for key in found[found >= 0][: retriever.n_verify].tolist() if key not in verdicts]
+    if query.features is not None and candidates:
+        features = retriever._store.features(candidates)
+        results = retriever.verifier.verify_candidates(query.features, features, n_jobs=retriever.n_jobs)
+        verdicts.update(zip(candidates, zip(features, results, strict=True), strict=True))
+    query.timings["verification"] = query.timings.get("verification", 0.0) + time.perf_counter() - start
 
 
 def _hits(
-    query: _Query, found: list[tuple[int, float]], k: int, by_key: dict[int, Any], verdicts: Verdicts
+    query: _Query,
+    keys: NDArray[np.int64],
+    scores: NDArray[Any],
+    k: int,
+    by_key: dict[int, Any],
+    verdicts: Verdicts,
 ) -> tuple[Hit, ...]:
+    found = [(int(key), float(score)) for key, score in zip(keys, scores, strict=True) if key >= 0]
+
     def order(item: tuple[int, tuple[int, float]]) -> tuple[bool, int, int]:
         place, (key, _) = item
         result = verdicts[key][1] if key in verdicts else None
