@@ -24,6 +24,7 @@ class VLFeatGMM:
         library.vl_gmm_set_initialization.argtypes = [pointer, ctypes.c_int]
         library.vl_gmm_set_max_num_iterations.argtypes = [pointer, size]
         library.vl_gmm_set_num_repetitions.argtypes = [pointer, size]
+        library.vl_gmm_set_covariance_lower_bound.argtypes = [pointer, real]
         for name in ("means", "covariances", "priors"):
             getattr(library, f"vl_gmm_set_{name}").argtypes = [pointer, pointer]
             getattr(library, f"vl_gmm_get_{name}").argtypes = [pointer]
@@ -43,6 +44,7 @@ class VLFeatGMM:
             library.vl_gmm_set_initialization(gmm, self.CUSTOM_START)
             library.vl_gmm_set_max_num_iterations(gmm, max_iter)
             library.vl_gmm_set_num_repetitions(gmm, 1)
+            library.vl_gmm_set_covariance_lower_bound(gmm, 1e-6)
             for name, array in zip(("priors", "means", "covariances"), start, strict=True):
                 getattr(library, f"vl_gmm_set_{name}")(gmm, array.ctypes.data)
             library.vl_gmm_cluster(gmm, rows.ctypes.data, len(rows))
