@@ -30,6 +30,7 @@ _PUBLIC = {
     "GMMCodebook": "codebooks",
     "VLAD": "encoders",
     "BagOfWords": "encoders",
+    "FisherVector": "encoders",
     "MultipleVocabularies": "encoders",
     "SpatialPyramid": "encoders",
     "PCAWhitening": "postprocessing",

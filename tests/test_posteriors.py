@@ -81,7 +81,7 @@ def test_posteriors_and_statistics_agree_with_float64_on_ill_scaled_data(make, n
     for found, sums in zip((zeroth, first, second), wanted, strict=True):
         # Relative to Σ γ of the component, or to one descriptor.
         mass = np.maximum(wanted[0], 1).reshape(-1, *[1] * (sums.ndim - 1))
-        np.testing.assert_allclose(found / mass, sums / mass, atol=1e-5)
+        np.testing.assert_allclose(found / mass, sums / mass, rtol=1e-5, atol=1e-5)
 
 
 def test_tight_components_are_found(rng):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -111,8 +112,9 @@ class GaussianPosteriors:
         self.means = np.ascontiguousarray(means)
         self.inverse_deviations = np.ascontiguousarray(1.0 / np.sqrt(variances))
         shares = weights / weights.sum()
-        self.center = (shares @ means).astype(np.float32)
-        spread = np.sqrt(shares @ (variances + (means - self.center) ** 2))
+        # Sums by numpy, whose order does not depend on the number of threads as that of BLAS may.
+        self.center = (shares[:, None] * means).sum(axis=0).astype(np.float32)
+        spread = np.sqrt((shares[:, None] * (variances + (means - self.center) ** 2)).sum(axis=0))
         # Powers of two, so that scaling rounds nothing.
         self.scale = np.exp2(np.rint(np.log2(spread))).astype(np.float32)
         self._inverse_scale = 1 / self.scale
@@ -124,7 +126,16 @@ class GaussianPosteriors:
         self._direct_constants = constants - self._offset
         self._offset -= 0.5 * means.shape[1] * float(np.log(2 * np.pi))
         self._split_components()
-        n_components, n_dims = means.shape
+        self._take_scratch()
+
+    def another(self) -> GaussianPosteriors:
+        """Return one for the same mixture with scratch memory of its own, for another thread."""
+        other = copy(self)
+        other._take_scratch()
+        return other
+
+    def _take_scratch(self) -> None:
+        n_components, n_dims = self.means.shape
         self._features = np.empty((BLOCK, 2 * n_dims), dtype=np.float32)
         self._posteriors = np.empty(n_components * BLOCK, dtype=np.float32)
         self._maxima, self._sums = np.empty((2, BLOCK), dtype=np.float32)

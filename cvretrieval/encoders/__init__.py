@@ -1,9 +1,10 @@
 """Encoders: the local features of each image → one vector."""
 
 from cvretrieval.encoders.bag_of_words import BagOfWords
+from cvretrieval.encoders.fisher import FisherVector
 from cvretrieval.encoders.multiple_vocabularies import MultipleVocabularies
 from cvretrieval.encoders.spatial_pyramid import SpatialPyramid
 from cvretrieval.encoders.vlad import VLAD
 from cvretrieval.encoders.word_votes import WordVotes
 
-__all__ = ["VLAD", "BagOfWords", "MultipleVocabularies", "SpatialPyramid", "WordVotes"]
+__all__ = ["VLAD", "BagOfWords", "FisherVector", "MultipleVocabularies", "SpatialPyramid", "WordVotes"]

@@ -11,6 +11,7 @@ from cvretrieval import (
     BagOfWords,
     ClassConditionalGMM,
     DenseSIFT,
+    FisherVector,
     GMMCodebook,
     HomogeneousKernelMap,
     KMajorityCodebook,
@@ -80,6 +81,9 @@ ENCODERS = {
     "BagOfWords-multiple-sparse": BagOfWords(
         n_words=5, assignment="multiple", n_nearest=2, norm=None, sparse=True, random_state=0
     ),
+    "FisherVector": FisherVector(n_components=5, random_state=0),
+    "FisherVector-skimage-plain": FisherVector(n_components=5, layout="skimage", power=None, norm=None, random_state=0),
+    "FisherVector-fast-means": FisherVector(n_components=5, gradients=("means",), fast=True, random_state=0),
     "SpatialPyramid-BagOfWords": SpatialPyramid(BagOfWords(n_words=5, norm=None, random_state=0), norm="l1"),
     "SpatialPyramid-sparse": SpatialPyramid(BagOfWords(n_words=5, sparse=True, random_state=0), weights=None),
     "SpatialPyramid-VLAD": SpatialPyramid(VLAD(n_words=5, random_state=0), levels=((1, 1), (3, 1)), weights=(1, 0.5)),
