@@ -302,3 +302,21 @@ def test_tasks_over_queries_and_rows_do_not_change_a_bit(n_queries, rng, monkeyp
         found = DenseIndex(n_jobs=n_jobs).add(keys, vectors).search(vectors[:n_queries], 40)
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_zero_vectors(metric):
+    """They are vectors like others; their cosine with everything is 0."""
+    index = DenseIndex(metric=metric).add([4, 2, 3], [[0, 0], [3, 4], [-3, -4]])
+    queries = np.array([[0, 0], [6, 8]], dtype=np.float32)
+    expected = {
+        "cosine": ([[2, 3, 4], [2, 4, 3]], [[0, 0, 0], [1, 0, -1]]),
+        "inner_product": ([[2, 3, 4], [2, 4, 3]], [[0, 0, 0], [50, 0, -50]]),
+        "l2": ([[4, 2, 3], [2, 4, 3]], [[0, -25, -25], [-25, -100, -225]]),
+    }[metric]
+    assert_ranked_alike(index.search(queries, 3), expected)
+
+
+def test_values_that_are_too_large_are_refused():
+    with pytest.raises(ValueError, match=r"at most 1e\+18.*Key 8 has norm 1e\+19; scale"):
+        DenseIndex().add([7, 8], [[1.0], [1e19]])

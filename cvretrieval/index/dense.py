@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,10 @@ from cvretrieval.index.checks import (
     name_keys,
     refuse_norms,
 )
+from cvretrieval.index.index_folder import ArrayFile, IndexFolder
 from cvretrieval.index.scan import Scan, merge
 from cvretrieval.index.segments import Segment, Segments
+from cvretrieval.index.stored import StoredIndex, n_bytes
 
 _METRICS = {"cosine": COSINE, "inner_product": INNER_PRODUCT, "l2": L2}
 
@@ -29,7 +32,7 @@ _METRICS = {"cosine": COSINE, "inner_product": INNER_PRODUCT, "l2": L2}
 _BLOCK_ROWS = 65_536
 
 
-class DenseIndex(BaseEstimator):
+class DenseIndex(StoredIndex, BaseEstimator):
     """Exact search of dense vectors: every query meets every vector.
 
     Parameters
@@ -57,7 +60,7 @@ class DenseIndex(BaseEstimator):
 
     `add` keeps a memory-mapped array (C-contiguous float32) where it is and reads it block by block; its file must
     stay unchanged. Everything else is copied. A search sees the index as it was when the search began; one thread at
-    a time may change it.
+    a time may change it. `save` writes all vectors to a folder, those of memory-mapped arrays as well.
 
     Examples
     --------
@@ -73,11 +76,17 @@ class DenseIndex(BaseEstimator):
     array([[30]])
     """
 
+    kind = "dense"
+    exact = True
+
+    _large_arrays: ClassVar[tuple[str, ...]] = ("vectors", "norms")
+
     def __init__(self, metric: str = "cosine", *, n_jobs: int | None = None) -> None:
         self.metric = metric
         self.n_jobs = n_jobs
         self._segments = Segments()
         self._n_dims: int | None = None
+        self._folder: IndexFolder | None = None
 
     def __len__(self) -> int:
         """Return the number of vectors that can be found."""
@@ -223,6 +232,48 @@ class DenseIndex(BaseEstimator):
             scores[start : start + len(found), :n_found] = values
         keys[keys == NO_KEY] = -1
         return keys, scores
+
+    def stats(self) -> dict[str, Any]:
+        """Return facts.
+
+        Returns
+        -------
+        dict
+            ``n_vectors``; ``n_removed``, those whose memory is kept until `compact`; ``n_dims``; ``n_segments``;
+            ``n_bytes`` of all arrays, in memory or on disk.
+        """
+        segments = self._segments
+        return {
+            "n_vectors": segments.n_live,
+            "n_removed": segments.n_rows - segments.n_live,
+            "n_dims": self._n_dims,
+            "n_segments": len(segments.segments),
+            "n_bytes": n_bytes(self._segment_list()),
+        }
+
+    def _to_facts(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        return {}, {"params": {"metric": self.metric}, "n_dims": self._n_dims}
+
+    @classmethod
+    def _from_facts(cls, facts: Mapping[str, Any], shared: Mapping[str, NDArray[Any]]) -> DenseIndex:
+        index = cls(**facts["params"])
+        index._n_dims = facts["n_dims"]
+        return index
+
+    def _segment_list(self) -> list[Segment]:
+        return list(self._segments.segments)
+
+    def _set_segments(
+        self, stored: list[tuple[Mapping[str, NDArray[Any]], Mapping[str, ArrayFile]]], facts: Mapping[str, Any]
+    ) -> None:
+        segments = [Segment(**arrays).stored(arrays, files) for arrays, files in stored]
+        for segment in segments:
+            if segment.vectors.shape[1] != self._n_dims:
+                raise ValueError(f"{segment.vectors.shape[1]}-d vectors in an index of {self._n_dims}-d ones")
+        self._replace_segments(segments)
+
+    def _replace_segments(self, segments: list[Segment]) -> None:
+        self._segments = Segments.of(segments)
 
     def _find(self, keys: Any) -> NDArray[np.int64]:
         """Return the rows of keys that must be in the index."""

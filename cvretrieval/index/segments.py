@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cvretrieval.index.index_folder import ArrayFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +27,15 @@ class Segment:
         float64.
     is_mapped : bool
         The vectors lie in a file that somebody else keeps.
+    files : mapping
+        Files of the arrays that lie in the folder of the index.
     """
 
     vectors: NDArray[np.float32]
     keys: NDArray[np.int64]
     norms: NDArray[np.float64]
     is_mapped: bool = False
+    files: Mapping[str, ArrayFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Also spares a second compilation of the kernels: numba tells read-only arrays from others.
@@ -38,6 +43,19 @@ class Segment:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name."""
+        return {"vectors": self.vectors, "keys": self.keys, "norms": self.norms}
+
+    def stored(self, arrays: Mapping[str, NDArray[Any]], files: Mapping[str, ArrayFile]) -> Segment:
+        """Return the same segment with its arrays where they were stored; ValueError if they do not fit together."""
+        segment = Segment(**arrays, files=files)
+        kinds = [segment.vectors.dtype, segment.keys.dtype, segment.norms.dtype]
+        shapes = [segment.vectors.shape[:1], segment.keys.shape, segment.norms.shape]
+        if kinds != [np.float32, np.int64, np.float64] or len(set(shapes)) > 1 or segment.vectors.ndim != 2:
+            raise ValueError(f"arrays of {kinds} with shapes {shapes}")
+        return segment
 
     def __getitem__(self, rows: Any) -> Segment:
         return Segment(self.vectors[rows], self.keys[rows], self.norms[rows])
@@ -91,7 +109,8 @@ class Segments:
         for number, local in self._by_segment(rows):
             keys = segments[number].keys.copy()
             keys[local] = -1
-            segments[number] = replace(segments[number], keys=keys)
+            files = {name: file for name, file in segments[number].files.items() if name != "keys"}
+            segments[number] = replace(segments[number], keys=keys, files=files)
         left = Segments(tuple(segments), self.n_rows, self.n_live - len(rows), self.largest_key)
         keys, places = self.lookup
         kept = ~np.isin(places, rows, assume_unique=True)
@@ -107,6 +126,17 @@ class Segments:
             if segment.is_mapped and (segment.keys >= 0).any():
                 compacted = compacted.add(segment)
         return compacted.add(Segment.join(owned)) if owned else compacted
+
+    @classmethod
+    def of(cls, segments: list[Segment]) -> Segments:
+        """Return segments as they are, not joined."""
+        keys = [segment.keys for segment in segments if len(segment)]
+        return cls(
+            tuple(segments),
+            sum(len(segment) for segment in segments),
+            sum(int(np.count_nonzero(part >= 0)) for part in keys),
+            max((int(part.max()) for part in keys), default=-1),
+        )
 
     @cached_property
     def lookup(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -2,21 +2,68 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import issparse
 from sklearn.base import clone
 
+from cvretrieval import StoreError
 from cvretrieval.index import DenseIndex, VectorIndex
 from tests.reference.top_k import search as slow_search
 
-#: What builds an empty index, given the parameters that all engines have.
-ENGINES = {"DenseIndex": DenseIndex}
-
-METRICS = ("cosine", "inner_product", "l2")
-
 N_DIMS = 19
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One line of the table: how to build an empty index, what it takes, and what it should find.
+
+    Attributes
+    ----------
+    build : callable
+        Given the parameters that all engines have, returns an empty index.
+    metrics : tuple of str
+    integers : callable
+        (generator, number of rows) → small integers of N_DIMS columns as an array: every sum is exact, in any order,
+        and ties are many.
+    numbers : callable
+        (generator, number of rows) → vectors of 128 columns, as an array, whose sums are rounded.
+    definition : callable
+        (metric, queries, vectors, keys, k) → keys and scores, one by one.
+    """
+
+    build: Callable[..., Any]
+    metrics: tuple[str, ...]
+    integers: Callable[..., Any]
+    numbers: Callable[..., Any]
+    definition: Callable[..., Any]
+
+    def __call__(self, **parameters):
+        return self.build(**parameters)
+
+
+ENGINES = {
+    "DenseIndex": Engine(
+        DenseIndex,
+        ("cosine", "inner_product", "l2"),
+        lambda rng, n: rng.integers(-2, 3, (n, N_DIMS)).astype(np.float32),
+        lambda rng, n: rng.normal(size=(n, 128)).astype(np.float32),
+        slow_search,
+    ),
+}
+
+EACH_METRIC = pytest.mark.parametrize(
+    ("engine", "metric"),
+    [(engine, metric) for engine in ENGINES.values() for metric in engine.metrics],
+    ids=[f"{name}-{metric}" for name, engine in ENGINES.items() for metric in engine.metrics],
+)
 
 
 @pytest.fixture(params=ENGINES.values(), ids=ENGINES.keys())
@@ -25,9 +72,8 @@ def engine(request):
 
 
 @pytest.fixture
-def vectors(rng):
-    """Small integers: every sum is exact, in any order, and ties are many."""
-    return rng.integers(-2, 3, (300, N_DIMS)).astype(np.float32)
+def vectors(engine, rng):
+    return engine.integers(rng, 300)
 
 
 @pytest.fixture
@@ -36,8 +82,12 @@ def keys(rng):
 
 
 @pytest.fixture
-def queries(rng):
-    return rng.integers(-2, 3, (15, N_DIMS)).astype(np.float32)
+def queries(engine, rng):
+    return engine.integers(np.random.default_rng(1), 15)
+
+
+def dense(vectors):
+    return vectors.toarray() if issparse(vectors) else vectors
 
 
 def assert_same(found, expected):
@@ -47,34 +97,36 @@ def assert_same(found, expected):
 
 def test_has_the_protocol(engine):
     assert isinstance(engine(), VectorIndex)
-    assert engine().metric == "cosine"
+    assert engine().kind in ("dense", "sparse", "binary") and isinstance(engine().exact, bool)
+    assert engine().metric == engine.metrics[0]
     assert len(engine()) == 0 and engine().n_dims is None
 
 
 def test_parameters_and_clone(engine):
-    index = engine(metric="l2", n_jobs=2).add([1], [[1.0, 2.0]])
+    index = engine(metric=engine.metrics[-1], n_jobs=2).add([1], [[1, 2]])
     params = index.get_params()
-    assert params["metric"] == "l2" and params["n_jobs"] == 2
+    assert params["metric"] == engine.metrics[-1] and params["n_jobs"] == 2
     copy = clone(index)
     assert copy.get_params() == params and len(copy) == 0
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@EACH_METRIC
 @pytest.mark.parametrize("k", [1, 10, 300, 400])
 def test_equals_the_definition_with_ties_by_key(engine, metric, k, vectors, keys, queries):
     found = engine(metric=metric).add(keys, vectors).search(queries, k)
     assert found[0].dtype == np.int64 and found[1].dtype == np.float32
-    assert_same(found, slow_search(metric, queries, vectors, keys, k))
+    assert_same(found, engine.definition(metric, queries, vectors, keys, k))
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@EACH_METRIC
 def test_batches_jobs_order_and_additions_do_not_change_a_bit(engine, metric, rng):
-    vectors = rng.normal(size=(3000, 128)).astype(np.float32)
+    vectors = engine.numbers(rng, 3000)
     vectors[1500:] = vectors[:1500]
-    queries = rng.normal(size=(200, 128)).astype(np.float32)
+    queries = engine.numbers(rng, 200)
     keys = rng.permutation(3000)
     expected = engine(metric=metric).add(keys, vectors).search(queries, 25)
-    assert (np.diff(expected[1], axis=1) <= 0).all()
+    with np.errstate(invalid="ignore"):  # −inf less −inf, behind the end of a list
+        assert not (np.diff(expected[1], axis=1) > 0).any()
     for n_jobs in (2, 3, 8):
         index = engine(metric=metric, n_jobs=n_jobs).add(keys, vectors)
         assert_same(index.search(queries, 25), expected)
@@ -89,13 +141,13 @@ def test_batches_jobs_order_and_additions_do_not_change_a_bit(engine, metric, rn
     assert_same([part[:, :7] for part in expected], index.search(queries, 7))
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@EACH_METRIC
 def test_removed_vectors_are_gone_at_once(engine, metric, vectors, keys, queries):
     index = engine(metric=metric).add(keys[:90], vectors[:90]).add(keys[90:], vectors[90:])
     for gone in (5, 85, 260):
         assert index.remove(keys[:gone]) is index
         assert len(index) == 300 - gone
-        assert_same(index.search(queries, 20), slow_search(metric, queries, vectors[gone:], keys[gone:], 20))
+        assert_same(index.search(queries, 20), engine.definition(metric, queries, vectors[gone:], keys[gone:], 20))
         index.add(keys[:gone], vectors[:gone])
     index.remove(keys)
     assert len(index) == 0
@@ -103,10 +155,13 @@ def test_removed_vectors_are_gone_at_once(engine, metric, vectors, keys, queries
 
 
 def test_a_key_can_be_used_again_after_removal(engine):
-    index = engine(metric="inner_product").add([7, 8], [[1.0, 0.0], [0.0, 1.0]])
-    index.remove([7]).add([7], [[5.0, 0.0]])
-    np.testing.assert_array_equal(index.reconstruct([8, 7]), [[0, 1], [5, 0]])
-    assert_same(index.search([[1.0, 0.0]], 3), ([[7, 8, -1]], [[5, 0, -np.inf]]))
+    index = engine().add([7, 8], [[1, 0], [0, 1]])
+    index.remove([7]).add([7], [[5, 0]])
+    np.testing.assert_array_equal(dense(index.reconstruct([8, 7])), [[0, 1], [5, 0]])
+    found = index.search([[5, 0]], 3)
+    best = engine.definition(index.metric, np.array([[5, 0]]), np.array([[5, 0], [0, 1]]), np.array([7, 8]), 3)
+    assert_same(found, best)
+    assert found[0][0, 0] == 7
 
 
 def test_a_key_in_the_index_is_refused_and_nothing_changes(engine, vectors):
@@ -116,7 +171,7 @@ def test_a_key_in_the_index_is_refused_and_nothing_changes(engine, vectors):
     with pytest.raises(ValueError, match="more than once: 9"):
         index.add([9, 10, 9], vectors[2:5])
     assert len(index) == 2
-    np.testing.assert_array_equal(index.reconstruct([1, 3]), vectors[[1, 0]])
+    np.testing.assert_array_equal(dense(index.reconstruct([1, 3])), vectors[[1, 0]])
 
 
 def test_unknown_keys_are_named_and_nothing_changes(engine, vectors):
@@ -135,29 +190,31 @@ def test_reconstruct_returns_copies_in_order(engine, vectors, keys):
     index = engine().add(keys, vectors)
     rows = np.array([5, 299, 0, 5])
     found = index.reconstruct(keys[rows])
-    np.testing.assert_array_equal(found, vectors[rows])
-    found[:] = 0
-    np.testing.assert_array_equal(index.reconstruct(keys[rows]), vectors[rows])
+    np.testing.assert_array_equal(dense(found), vectors[rows])
+    (found.data if issparse(found) else found)[:] = 0
+    np.testing.assert_array_equal(dense(index.reconstruct(keys[rows])), vectors[rows])
     assert index.reconstruct([]).shape == (0, N_DIMS)
 
 
 def test_rows_with_key_minus_one_are_never_found(engine, vectors, keys, queries):
     keys[::3] = -1
-    vectors[0] = np.nan
-    vectors[3] = np.inf
+    if vectors.dtype.kind == "f":
+        vectors[0] = np.nan
+        vectors[3] = np.inf
     index = engine().add(keys, vectors)
     assert len(index) == (keys >= 0).sum()
-    assert_same(index.search(queries, 300), slow_search("cosine", queries, vectors, keys, 300))
+    assert_same(index.search(queries, 300), engine.definition(index.metric, queries, vectors, keys, 300))
     assert len(engine().add([-1, -1], vectors[:2])) == 0
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
 def test_within_restricts_to_keys(engine, share, vectors, keys, queries, rng):
-    index = engine(metric="l2", n_jobs=2).add(keys, vectors).remove(keys[:50])
+    metric = engine.metrics[-1]
+    index = engine(metric=metric, n_jobs=2).add(keys, vectors).remove(keys[:50])
     allowed = keys[rng.random(len(keys)) < share]
     left = np.isin(keys, allowed)
     left[:50] = False
-    expected = slow_search("l2", queries, vectors[left], keys[left], 15)
+    expected = engine.definition(metric, queries, vectors[left], keys[left], 15)
     # Doubled, shuffled, and with keys that are not there.
     within = rng.permutation([*allowed, *allowed, -1, 123_456])
     assert_same(index.search(queries, 15, within=within), expected)
@@ -178,19 +235,6 @@ def test_empty_index_empty_additions_and_no_queries(engine, vectors):
     assert len(index) == 1
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_zero_vectors(engine, metric):
-    """They are vectors like others; their cosine with everything is 0."""
-    index = engine(metric=metric).add([4, 2, 3], [[0, 0], [3, 4], [-3, -4]])
-    queries = np.array([[0, 0], [6, 8]], dtype=np.float32)
-    expected = {
-        "cosine": ([[2, 3, 4], [2, 4, 3]], [[0, 0, 0], [1, 0, -1]]),
-        "inner_product": ([[2, 3, 4], [2, 4, 3]], [[0, 0, 0], [50, 0, -50]]),
-        "l2": ([[4, 2, 3], [2, 4, 3]], [[0, -25, -25], [-25, -100, -225]]),
-    }[metric]
-    assert_same(index.search(queries, 3), expected)
-
-
 def test_wrong_dimension_names_both_numbers(engine, vectors):
     index = engine().add(np.arange(300), vectors)
     with pytest.raises(ValueError, match=r"Queries have 9 dimensions, but the index holds 19-d vectors\."):
@@ -203,8 +247,10 @@ def test_wrong_dimension_names_both_numbers(engine, vectors):
         index.search(np.ones((2, 9)), 1)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_values_that_are_not_finite_are_refused(engine, vectors, value):
+    if vectors.dtype.kind != "f":
+        return  # bytes are always finite
     index = engine().add(np.arange(300), vectors)
     wrong = vectors.astype(np.float64)
     wrong[5, 2] = value
@@ -213,11 +259,6 @@ def test_values_that_are_not_finite_are_refused(engine, vectors, value):
     with pytest.raises(ValueError, match="Queries must be finite float32 numbers, but row 5 has NaN or infinity"):
         index.search(wrong, 1)
     assert len(index) == 300
-
-
-def test_values_that_are_too_large_are_refused(engine):
-    with pytest.raises(ValueError, match=r"at most 1e\+18.*Key 8 has norm 1e\+19; scale"):
-        engine().add([7, 8], [[1.0], [1e19]])
 
 
 def test_wrong_types_and_shapes_are_refused(engine, vectors):
@@ -241,10 +282,10 @@ def test_wrong_types_and_shapes_are_refused(engine, vectors):
     for k in (0, -1, 2.0, True, None):
         with pytest.raises(ValueError, match="'k' parameter of search must be an integer"):
             index.search(vectors[:1], k)
-    with pytest.raises(ValueError, match="'metric' parameter of .* must be one of 'cosine'"):
-        engine(metric="euclidean").add([1], [[1.0]]).search([[1.0]], 1)
+    with pytest.raises(ValueError, match=f"'metric' parameter of .* must be one of '{engine.metrics[0]}'"):
+        engine(metric="euclidean").add([1], [[1]]).search([[1]], 1)
     with pytest.raises(ValueError, match="n_jobs must not be 0"):
-        engine(n_jobs=0).add([1], [[1.0]]).search([[1.0]], 1)
+        engine(n_jobs=0).add([1], [[1]]).search([[1]], 1)
 
 
 def test_input_of_any_layout_gives_the_same_and_is_not_changed(engine, vectors, keys, queries, tmp_path):
@@ -280,7 +321,131 @@ def test_later_changes_of_the_input_do_not_reach_the_index(engine, vectors, keys
 
 
 def test_pickle_round_trip(engine, vectors, keys, queries):
-    index = engine(metric="l2").add(keys, vectors).remove(keys[:9])
+    index = engine(metric=engine.metrics[-1]).add(keys, vectors).remove(keys[:9])
     copy = pickle.loads(pickle.dumps(index))
-    assert len(copy) == len(index) and copy.metric == "l2"
+    assert len(copy) == len(index) and copy.metric == engine.metrics[-1]
     assert_same(copy.search(queries, 9), index.search(queries, 9))
+
+
+def test_stats_say_what_is_held(engine, vectors, keys):
+    index = engine()
+    assert index.stats()["n_vectors"] == 0 and index.stats()["n_dims"] is None
+    index.add(keys, vectors).remove(keys[:9])
+    stats = index.stats()
+    assert stats["n_vectors"] == len(index) == 291
+    assert stats["n_dims"] == N_DIMS
+    assert stats["n_removed"] >= 0 and stats["n_segments"] >= 1 and stats["n_bytes"] > 0
+    json.dumps(stats)
+
+
+def test_adding_in_any_order_or_adding_and_removing_is_building_afresh(engine, vectors, keys, queries, rng):
+    expected = engine().add(keys[:200], vectors[:200]).search(queries, 40)
+    for _ in range(3):
+        order = rng.permutation(300)
+        index = engine()
+        for rows in np.array_split(order, np.sort(rng.integers(0, 300, 7))):
+            index.add(keys[rows], vectors[rows])
+        gone = rng.permutation(np.arange(200, 300))
+        for rows in np.array_split(gone, 4):
+            index.remove(keys[rows])
+        assert_same(index.search(queries, 40), expected)
+
+
+def test_saved_and_opened_it_finds_the_same(engine, vectors, keys, queries, tmp_path):
+    index = engine(metric=engine.metrics[-1]).add(keys[:200], vectors[:200]).add(keys[200:], vectors[200:])
+    index.remove(keys[:9])
+    expected = index.search(queries, 20)
+    path = index.save(tmp_path / "index")
+    assert path == tmp_path / "index"
+    assert_same(index.search(queries, 20), expected)
+    for verify in (True, False):
+        opened = type(index).open(path, n_jobs=2, verify=verify)
+        assert opened.metric == index.metric and opened.n_jobs == 2
+        assert len(opened) == 291 and opened.n_dims == N_DIMS
+        assert_same(opened.search(queries, 20), expected)
+        np.testing.assert_array_equal(dense(opened.reconstruct(keys[9:40])), vectors[9:40])
+    with pytest.raises(StoreError, match="exists already and is not empty"):
+        index.save(path)
+    with pytest.raises(KeyError, match="Not in the index"):
+        opened.reconstruct(keys[:1])
+
+
+def test_flush_makes_changes_durable_and_only_flush(engine, vectors, keys, queries, tmp_path):
+    index = engine().add(keys[:100], vectors[:100])
+    assert index.flush() is index  # nowhere to write to, nothing to do
+    path = index.save(tmp_path / "index")
+    kept = index.search(queries, 20)
+    index.add(keys[100:], vectors[100:]).remove(keys[50:150])
+    changed = index.search(queries, 20)
+    assert_same(type(index).open(path).search(queries, 20), kept)
+    index.flush()
+    assert_same(index.search(queries, 20), changed)
+    opened = type(index).open(path)
+    assert_same(opened.search(queries, 20), changed)
+    opened.remove(keys[:50]).add(keys[50:60], vectors[50:60]).flush()
+    rows = np.r_[50:60, 150:300]
+    assert_same(type(index).open(path).search(queries, 20), engine().add(keys[rows], vectors[rows]).search(queries, 20))
+    with pytest.raises(StoreError, match="written to by another process"):
+        index.flush()
+
+
+def test_an_empty_index_is_saved(engine, queries, tmp_path):
+    engine().save(tmp_path / "index")
+    opened = engine().open(tmp_path / "index")
+    assert len(opened) == 0 and opened.n_dims is None
+    assert (opened.search(queries, 3)[0] == -1).all()
+
+
+def test_damage_on_disk_is_noticed(engine, vectors, keys, tmp_path):
+    """Whatever byte of whatever file is changed, cut off or gone."""
+    path = engine().add(keys, vectors).remove(keys[:5]).save(tmp_path / "index")
+    open_again = engine().open
+    for file in sorted(path.iterdir()):
+        whole = file.read_bytes()
+        for place in np.linspace(0, len(whole) - 1, 9).astype(int):
+            damaged = bytearray(whole)
+            damaged[place] ^= 0x11
+            file.write_bytes(damaged)
+            with pytest.raises(StoreError, match=r"is damaged|is no index"):
+                open_again(path)
+        file.write_bytes(whole[:-1])
+        with pytest.raises(StoreError, match="is damaged"):
+            open_again(path)
+        file.unlink()
+        with pytest.raises(StoreError, match=r"is missing|does not exist or is no index"):
+            open_again(path)
+        file.write_bytes(whole)
+    assert len(open_again(path)) == 295
+
+
+def test_readers_see_whole_states_while_one_thread_changes_the_index(engine, vectors, keys, queries):
+    """Every search equals that of an index with the first so many additions."""
+    parts = np.array_split(np.arange(300), 15)
+    states = [engine()]
+    for n in range(1, len(parts) + 1):
+        rows = np.concatenate(parts[:n])
+        states.append(engine().add(keys[rows], vectors[rows]))
+    expected = [state.search(queries, 8) for state in states]
+    for _ in range(3):
+        index, seen, failures, done = engine(), [], [], threading.Event()
+
+        def read(index=index, seen=seen, failures=failures, done=done):
+            last = 0
+            try:
+                while not done.is_set():
+                    found = index.search(queries, 8)
+                    last = next(n for n in range(last, len(expected)) if all(map(np.array_equal, found, expected[n])))
+                    seen.append(last)
+            except BaseException as error:  # noqa: BLE001
+                failures.append(error)
+
+        readers = [threading.Thread(target=read) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        for rows in parts:
+            index.add(keys[rows], vectors[rows])
+        done.set()
+        for reader in readers:
+            reader.join()
+        assert not failures
+        assert_same(index.search(queries, 8), expected[-1])
