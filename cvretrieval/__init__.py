@@ -27,6 +27,7 @@ _PUBLIC = {
     "SpatialCoordinates": "extraction",
     "KMeansCodebook": "codebooks",
     "KMajorityCodebook": "codebooks",
+    "VocabularyTree": "codebooks",
     "GMMCodebook": "codebooks",
     "VLAD": "encoders",
     "BagOfWords": "encoders",

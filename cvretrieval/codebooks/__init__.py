@@ -3,6 +3,7 @@
 from cvretrieval.codebooks.assignment import NearestWord, NearestWords
 from cvretrieval.codebooks.given_mixture import gmm_parameters, resolve_gmm
 from cvretrieval.codebooks.gmm import GMMCodebook
+from cvretrieval.codebooks.hierarchical import VocabularyTree
 from cvretrieval.codebooks.k_majority import KMajorityCodebook
 from cvretrieval.codebooks.kmeans import KMeansCodebook, resolve_codebook
 from cvretrieval.codebooks.posteriors import GaussianPosteriors, MixtureStatistics
@@ -19,6 +20,7 @@ __all__ = [
     "NearestWord",
     "NearestWords",
     "SoftWords",
+    "VocabularyTree",
     "gmm_parameters",
     "has_euclidean_words",
     "learn_sigma",

@@ -12,9 +12,11 @@ from cvretrieval.codebooks.kmeans import resolve_codebook
 def has_euclidean_words(codebook: Any) -> bool:
     """Whether the word of a descriptor is the nearest of ``cluster_centers_`` by Euclidean distance.
 
-    Codebooks with another distance say so by an attribute ``metric``, such as "hamming".
+    Codebooks with another distance say so by an attribute ``metric``, such as "hamming"; those that have centres, but
+    find words in their own way, such as trees, by ``finds_own_words``.
     """
-    return hasattr(codebook, "cluster_centers_") and getattr(codebook, "metric", "euclidean") == "euclidean"
+    is_euclidean = getattr(codebook, "metric", "euclidean") == "euclidean"
+    return is_euclidean and not getattr(codebook, "finds_own_words", False) and hasattr(codebook, "cluster_centers_")
 
 
 def resolve_words(codebook: Any, owner: Any) -> tuple[int, int | None]:
@@ -28,9 +30,14 @@ def resolve_words(codebook: Any, owner: Any) -> tuple[int, int | None]:
     if has_euclidean_words(codebook) or not hasattr(codebook, "predict"):
         n_words, n_dims = np.shape(resolve_codebook(codebook, owner).cluster_centers_)
         return int(n_words), int(n_dims)
-    centers = getattr(codebook, "cluster_centers_", None)
-    n_words = getattr(codebook, "n_words", getattr(codebook, "n_clusters", None)) if centers is None else len(centers)
-    if n_words is None or not any(name.endswith("_") and not name.startswith("_") for name in vars(codebook)):
+    is_fitted = any(name.endswith("_") and not name.startswith("_") for name in vars(codebook))
+    if getattr(codebook, "finds_own_words", False):
+        n_words = codebook.n_words_ if is_fitted else 0
+    else:
+        centers = getattr(codebook, "cluster_centers_", None)
+        named = getattr(codebook, "n_words", getattr(codebook, "n_clusters", None))
+        n_words = named if centers is None else len(centers)
+    if n_words is None or not is_fitted:
         lacks = "says neither n_words nor n_clusters" if n_words is None else "is not fitted"
         raise ValueError(f"The codebook given to {type(owner).__name__}, {type(codebook).__name__}, {lacks}.")
     n_dims = getattr(codebook, "n_dims_", getattr(codebook, "n_features_in_", None))

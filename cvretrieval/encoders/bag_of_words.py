@@ -42,9 +42,10 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
         Euclidean distance is a descriptor's word; or anything with ``predict`` and ``n_words`` or ``n_clusters``
         (other distances, trees), whose predictions are the words. Kept as it is, by `fit` and when cross-validation
         clones the encoder.
-    assignment : {"hard", "soft", "multiple"}, default="hard"
+    assignment : {"hard", "soft", "multiple", "path"}, default="hard"
         "hard": a descriptor counts 1 for its nearest word. "multiple": it counts 1 for each of its `n_nearest` words.
-        "soft": its `n_nearest` words share the count 1 in proportion to exp(−d²/2σ²).
+        "soft": its `n_nearest` words share the count 1 in proportion to exp(−d²/2σ²). "path": it counts 1 for each node
+        on its way down a `VocabularyTree`; the words are then all nodes of the tree.
     n_nearest : int, default=3
         Words of a descriptor in soft and multiple assignment; at most as many as the codebook has are used.
     sigma : float or None, default=None
@@ -145,6 +146,8 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
         if self.codebook is not None:
             self.n_words_, n_dims = resolve_words(self.codebook, self)
             self.codebook_ = self.codebook
+            if self.assignment == "path" and hasattr(self.codebook, "path"):
+                self.n_words_ = self.codebook.n_nodes_
             if n_dims is not None and not X.is_empty and X.n_dims != n_dims:
                 raise dimension_mismatch("the codebook of BagOfWords", X.n_dims, n_dims)
             self.n_dims_ = X.n_dims if n_dims is None else n_dims
@@ -216,7 +219,7 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
         """
         X = self._check(X)
         words = np.empty((X.n_descriptors, self._width), dtype=np.int32)
-        weights = np.empty(words.shape, dtype=np.float32) if self.assignment == "soft" else None
+        weights = np.empty(words.shape, dtype=np.float32) if self.assignment in ("soft", "path") else None
 
         def encode(block: slice) -> None:
             rows = slice(X.offsets[block.start], X.offsets[block.stop])
@@ -266,10 +269,14 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
     @property
     def _width(self) -> int:
         """Votes of each descriptor."""
+        if self.assignment == "path":
+            return int(self.codebook_.depth_)
         return 1 if self.assignment == "hard" else min(int(self.n_nearest), self.n_words_)
 
     def _assign(self, X: LocalFeatures, block: slice) -> WordVotes:
         """Return the votes of a block of images; those of each image are computed from its own rows alone."""
+        if self.assignment == "path":
+            return self._follow(X[block])
         if not has_euclidean_words(self.codebook_):
             return WordVotes(self._predict(X[block])[:, None])
         words = np.empty((X.offsets[block.stop] - X.offsets[block.start], self._width), dtype=np.int32)
@@ -303,9 +310,15 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
             )
         return words.astype(np.int32, copy=False)
 
+    def _follow(self, X: LocalFeatures) -> WordVotes:
+        """Return the nodes on the paths of a block of images; below a leaf the leaf again, with the weight zero."""
+        path = self.codebook_.path(X)
+        leaf = np.maximum.reduce(path, axis=1, keepdims=True, initial=0)
+        return WordVotes(np.where(path < 0, leaf, path), (path >= 0).astype(np.float32))
+
     def _check_parameters(self) -> None:
         check_number(self, "n_words", self.n_words, low=1, integer=True)
-        check_choice(self, "assignment", self.assignment, ("hard", "soft", "multiple"))
+        check_choice(self, "assignment", self.assignment, ("hard", "soft", "multiple", "path"))
         check_number(self, "n_nearest", self.n_nearest, low=1, integer=True)
         check_number(self, "sigma", self.sigma, low=0, low_open=True, optional=True)
         check_choice(self, "norm", self.norm, ("l2", "l1", None))
@@ -313,10 +326,16 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
         check_number(self, "max_samples", self.max_samples, low=1, integer=True, optional=True)
 
     def _check_assignment(self) -> None:
-        if self.assignment != "hard" and not has_euclidean_words(self.codebook_):
+        name = type(self.codebook_).__name__
+        if self.assignment == "path":
+            if not hasattr(self.codebook_, "path"):
+                raise ValueError(
+                    f"assignment='path' needs a codebook with a path, VocabularyTree. Got codebook={name} instead."
+                )
+        elif self.assignment != "hard" and not has_euclidean_words(self.codebook_):
             raise ValueError(
                 f"assignment={self.assignment!r} needs Euclidean distances to cluster_centers_, which the codebook "
-                f"{type(self.codebook_).__name__} does not have. Use assignment='hard'."
+                f"{name} does not have. Use assignment='hard'."
             )
 
     def __sklearn_clone__(self) -> BagOfWords:

@@ -26,6 +26,7 @@ from cvretrieval import (
     SpatialCoordinates,
     SpatialPyramid,
     TfIdf,
+    VocabularyTree,
     ZCAWhitening,
 )
 
@@ -56,6 +57,8 @@ PER_DESCRIPTOR = {
 CODEBOOKS = {
     "KMeansCodebook": KMeansCodebook(n_words=5, random_state=0),
     "KMeansCodebook-lloyd": KMeansCodebook(n_words=5, algorithm="lloyd", random_state=0),
+    "VocabularyTree": VocabularyTree(branching=5, depth=1, random_state=0),
+    "VocabularyTree-deep": VocabularyTree(branching=5, depth=2, max_samples=100, random_state=0),
     "GMMCodebook": GMMCodebook(n_components=5, random_state=0),
     "GMMCodebook-random": GMMCodebook(n_components=5, init_params="random_from_data", n_init=2, random_state=0),
 }
