@@ -13,6 +13,7 @@ from cvretrieval._version import __version__
 _PUBLIC = {
     "LocalFeatures": "local_features",
     "check_local_features": "local_features",
+    "VisualWords": "visual_words",
     "ImageReader": "images",
     "ImageReadError": "_validation",
     "StoreError": "_validation",
@@ -43,6 +44,7 @@ _PUBLIC = {
     "SpatialVerifier": "verification",
     "Verification": "verification",
     "DenseIndex": "index",
+    "InvertedIndex": "index",
     "AlphaQueryExpansion": "reranking",
     "AverageQueryExpansion": "reranking",
     "DatabaseAugmentation": "reranking",

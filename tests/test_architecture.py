@@ -18,7 +18,7 @@ BASE = {
     "_saving",
 }  # fmt: skip
 FOUNDATION = BASE | {
-    "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions"
+    "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions", "visual_words"
 }  # fmt: skip
 STAGES = {"extraction", "codebooks", "encoders", "postprocessing", "verification", "index", "metrics", "datasets",
           "recognition", "reranking"}  # fmt: skip
@@ -42,6 +42,7 @@ ALLOWED = {
     "local_features": {"_validation"},
     "feature_chunks": {"_validation", "local_features"},
     "positions": {"local_features"},
+    "visual_words": {"_validation"},
     **{stage: FOUNDATION | {"_kernels"} for stage in STAGES},
     "encoders": FOUNDATION | {"_kernels", "codebooks"},
     "retrieval": FOUNDATION | STAGES | {"_kernels"},

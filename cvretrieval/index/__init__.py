@@ -2,5 +2,6 @@
 
 from cvretrieval.index.base import VectorIndex
 from cvretrieval.index.dense import DenseIndex
+from cvretrieval.index.inverted import InvertedIndex
 
-__all__ = ["DenseIndex", "VectorIndex"]
+__all__ = ["DenseIndex", "InvertedIndex", "VectorIndex"]

@@ -22,9 +22,9 @@ class VectorIndex(Protocol):
 
     Attributes
     ----------
-    kind : {"dense", "sparse", "binary"}
+    kind : {"dense", "sparse", "binary", "words"}
         What vectors are: float32 rows; CSR rows of numbers that are not negative, of which only those with a score
-        above zero are found; or rows of bytes, compared bit by bit.
+        above zero are found; rows of bytes, compared bit by bit; or `VisualWords`, found like sparse ones.
     exact : bool
         Whether a search always finds the best vectors; otherwise it may miss some.
     metric : str

@@ -266,7 +266,7 @@ class DenseIndex(StoredIndex, BaseEstimator):
     def _set_segments(
         self, stored: list[tuple[Mapping[str, NDArray[Any]], Mapping[str, ArrayFile]]], facts: Mapping[str, Any]
     ) -> None:
-        segments = [Segment(**arrays).stored(arrays, files) for arrays, files in stored]
+        segments = [Segment.stored(arrays, files) for arrays, files in stored]
         for segment in segments:
             if segment.vectors.shape[1] != self._n_dims:
                 raise ValueError(f"{segment.vectors.shape[1]}-d vectors in an index of {self._n_dims}-d ones")

@@ -48,9 +48,10 @@ class Segment:
         """Return the arrays by name."""
         return {"vectors": self.vectors, "keys": self.keys, "norms": self.norms}
 
-    def stored(self, arrays: Mapping[str, NDArray[Any]], files: Mapping[str, ArrayFile]) -> Segment:
-        """Return the same segment with its arrays where they were stored; ValueError if they do not fit together."""
-        segment = Segment(**arrays, files=files)
+    @staticmethod
+    def stored(arrays: Mapping[str, NDArray[Any]], files: Mapping[str, ArrayFile]) -> Segment:
+        """Return a segment of stored arrays; ValueError if they do not fit together."""
+        segment = Segment(arrays["vectors"], arrays["keys"], arrays["norms"], files=files)
         kinds = [segment.vectors.dtype, segment.keys.dtype, segment.norms.dtype]
         shapes = [segment.vectors.shape[:1], segment.keys.shape, segment.norms.shape]
         if kinds != [np.float32, np.int64, np.float64] or len(set(shapes)) > 1 or segment.vectors.ndim != 2:

@@ -26,8 +26,9 @@ class StoredSegment(Protocol):
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name."""
 
-    def stored(self, arrays: Mapping[str, NDArray[Any]], files: Mapping[str, ArrayFile]) -> StoredSegment:
-        """Return the same segment with its arrays where they were stored."""
+    @staticmethod
+    def stored(arrays: Mapping[str, NDArray[Any]], files: Mapping[str, ArrayFile]) -> StoredSegment:
+        """Return the segment of stored arrays."""
 
 
 class StoredIndex:

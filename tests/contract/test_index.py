@@ -7,6 +7,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from scipy.sparse import issparse
 from sklearn.base import clone
 
 from cvretrieval import StoreError
-from cvretrieval.index import DenseIndex, VectorIndex
+from cvretrieval.index import DenseIndex, InvertedIndex, VectorIndex
+from tests.reference.inverted_index import search as slow_word_search
 from tests.reference.top_k import search as slow_search
 
 N_DIMS = 19
@@ -56,6 +58,20 @@ ENGINES = {
         lambda rng, n: rng.integers(-2, 3, (n, N_DIMS)).astype(np.float32),
         lambda rng, n: rng.normal(size=(n, 128)).astype(np.float32),
         slow_search,
+    ),
+    "InvertedIndex": Engine(
+        partial(InvertedIndex, idf=None),
+        ("cosine", "inner_product"),
+        lambda rng, n: np.maximum(rng.integers(-2, 3, (n, N_DIMS)), 0).astype(np.float32),
+        lambda rng, n: np.maximum(rng.normal(size=(n, 128)) - 1, 0).astype(np.float32),
+        slow_word_search,
+    ),
+    "InvertedIndex-idf": Engine(
+        InvertedIndex,
+        ("cosine", "inner_product"),
+        lambda rng, n: np.maximum(rng.integers(-6, 3, (n, N_DIMS)), 0).astype(np.float32),
+        lambda rng, n: np.maximum(rng.normal(size=(n, 128)) - 1, 0).astype(np.float32),
+        partial(slow_word_search, idf="collection"),
     ),
 }
 
@@ -212,9 +228,11 @@ def test_within_restricts_to_keys(engine, share, vectors, keys, queries, rng):
     metric = engine.metrics[-1]
     index = engine(metric=metric, n_jobs=2).add(keys, vectors).remove(keys[:50])
     allowed = keys[rng.random(len(keys)) < share]
-    left = np.isin(keys, allowed)
-    left[:50] = False
-    expected = engine.definition(metric, queries, vectors[left], keys[left], 15)
+    everything = engine.definition(metric, queries, vectors[50:], keys[50:], 250)
+    expected = np.full((15, 15), -1), np.full((15, 15), -np.inf, dtype=np.float32)
+    for row, found in enumerate(everything[0]):
+        places = np.flatnonzero(np.isin(found, allowed))[:15]
+        expected[0][row, : len(places)], expected[1][row, : len(places)] = found[places], everything[1][row, places]
     # Doubled, shuffled, and with keys that are not there.
     within = rng.permutation([*allowed, *allowed, -1, 123_456])
     assert_same(index.search(queries, 15, within=within), expected)
@@ -436,7 +454,7 @@ def test_readers_see_whole_states_while_one_thread_changes_the_index(engine, vec
                     found = index.search(queries, 8)
                     last = next(n for n in range(last, len(expected)) if all(map(np.array_equal, found, expected[n])))
                     seen.append(last)
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 failures.append(error)
 
         readers = [threading.Thread(target=read) for _ in range(3)]
