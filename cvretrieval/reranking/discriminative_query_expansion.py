@@ -95,7 +95,11 @@ class DiscriminativeQueryExpansion(QueryExpansion):
             return chosen.sum(axis=0)
         examples = np.vstack([chosen, self._database.take(negatives)])
         labels = np.arange(len(examples)) < len(chosen)
-        return LinearSVC(C=self.C, dual=False).fit(examples, labels).coef_[0]
+        if len(examples) >= examples.shape[1]:
+            return LinearSVC(C=self.C, dual=False).fit(examples, labels).coef_[0]
+        # The solution is a sum of examples: a basis of theirs has fewer dimensions, and distances are the same in it.
+        basis, coordinates = np.linalg.qr(examples.T)
+        return basis @ LinearSVC(C=self.C, dual=False).fit(coordinates.T, labels).coef_[0]
 
     def _n_needed(self, n_images: int, k: int) -> int:
         return int(self.n_positives)

@@ -26,7 +26,7 @@ class KReciprocal(Reranker):
         k2: the encoding of an image is the mean over so many images, itself and its nearest; 1 leaves it as it is.
     distance_weight : float, default=0.3
         λ in [0, 1]: weight of the original distance; 1 is the original ranking.
-    n_candidates : int or None, default=1000
+    n_candidates : int or None, default=200
         So many images of the ranked list are sorted anew, and are the ones that the query may become a neighbour of;
         the others follow in their order. None means all images.
     joint_queries : bool, default=False
@@ -86,7 +86,7 @@ class KReciprocal(Reranker):
         n_expansion: int = 6,
         distance_weight: float = 0.3,
         *,
-        n_candidates: int | None = 1000,
+        n_candidates: int | None = 200,
         joint_queries: bool = False,
         n_jobs: int | None = None,
     ) -> None:

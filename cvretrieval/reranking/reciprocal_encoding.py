@@ -46,7 +46,7 @@ class Neighborhoods:
     queries : ndarray of shape (n_queries, n_dims)
     changed : ndarray of shape (n_changed,)
         Nodes, ascending, whose neighbours are not those of the graph: the queries, and the images near them.
-    changed_neighbors : ndarray of shape (n_changed, k + 1)
+    changed_neighbors, changed_similarities : ndarray of shape (n_changed, k + 1)
     smallest : ndarray of shape (n_images + n_queries,)
         Cosine of the least similar node.
     """
@@ -55,6 +55,7 @@ class Neighborhoods:
     queries: NDArray[np.float32]
     changed: NDArray[np.int32]
     changed_neighbors: NDArray[np.int32]
+    changed_similarities: NDArray[np.float32]
     smallest: NDArray[np.float32]
 
     @classmethod
@@ -105,6 +106,7 @@ class Neighborhoods:
             queries,
             np.concatenate([changed.astype(np.int32), own[:, 0]]),
             np.concatenate([lists, own]),
+            np.concatenate([list_values, own_values]),
             all_smallest,
         )
 
@@ -112,14 +114,16 @@ class Neighborhoods:
     def n_nodes(self) -> int:
         return len(self.smallest)
 
-    def lists(self, nodes: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return the neighbours (n_nodes, k + 1) of some nodes."""
+    def lists(self, nodes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the neighbours (n_nodes, k + 1) of some nodes, and their cosines."""
         n_images = len(self.graph.neighbors)
-        lists = self.graph.neighbors[np.minimum(nodes, n_images - 1)]
+        images = np.minimum(nodes, n_images - 1)
+        lists, values = self.graph.neighbors[images], self.graph.similarities[images]
         places = np.minimum(np.searchsorted(self.changed, nodes), len(self.changed) - 1)
         is_changed = self.changed[places] == nodes
         lists[is_changed] = self.changed_neighbors[places[is_changed]]
-        return lists
+        values[is_changed] = self.changed_similarities[places[is_changed]]
+        return lists, values
 
     def vectors(self, nodes: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return the vectors (n_nodes, n_dims) of some nodes, ascending."""
@@ -183,7 +187,7 @@ def encode(neighborhoods: Neighborhoods, images: NDArray[np.int64], n_expansion:
     """
     first_query = len(neighborhoods.graph.neighbors)
     wanted = np.concatenate([images, np.arange(first_query, neighborhoods.n_nodes)]).astype(np.int32)
-    lists = np.ascontiguousarray(neighborhoods.lists(wanted)[:, :n_expansion])
+    lists = np.ascontiguousarray(neighborhoods.lists(wanted)[0][:, :n_expansion])
     nodes = np.unique(lists[lists >= 0])
     offsets, members, weights = _reciprocal_encodings(neighborhoods, nodes)
     sizes = np.diff(offsets)
@@ -212,18 +216,35 @@ def _reciprocal_encodings(
         )  # fmt: skip
         members = members[: offsets[-1]].copy()
         owners = np.repeat(part, np.diff(offsets))
-        involved = np.union1d(part, members)
-        similarities = np.empty(len(members))
+        similarities = _known_similarities(neighborhoods, part, owners, members)
+        unknown = np.flatnonzero(np.isnan(similarities))
+        involved = np.union1d(owners[unknown], members[unknown])
+        products = np.empty(len(unknown))
         pair_products(
-            neighborhoods.vectors(involved), np.searchsorted(involved, owners), np.searchsorted(involved, members),
-            similarities,
+            neighborhoods.vectors(involved), np.searchsorted(involved, owners[unknown]),
+            np.searchsorted(involved, members[unknown]), products,
         )  # fmt: skip
+        similarities[unknown] = products
         weights = np.exp(-neighborhoods.scaled_distances(owners, similarities))
         weights /= np.repeat(np.add.reduceat(weights, offsets[:-1]), np.diff(offsets))
         all_sizes.append(np.diff(offsets))
         all_members.append(members)
         all_weights.append(weights)
     return np.cumsum(np.concatenate(all_sizes)), np.concatenate(all_members), np.concatenate(all_weights)
+
+
+def _known_similarities(
+    neighborhoods: Neighborhoods, nodes: NDArray[np.int32], owners: NDArray[np.int32], members: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Return the cosine of each owner, one of the nodes, and its member where the member is in its list, else NaN."""
+    lists, values = neighborhoods.lists(nodes)
+    values[:, 0] = 1.0  # itself
+    pairs = (nodes.astype(np.int64)[:, None] * neighborhoods.n_nodes + lists)[lists >= 0]
+    order = np.argsort(pairs)
+    pairs, listed = pairs[order], values[lists >= 0][order]
+    wanted = owners.astype(np.int64) * neighborhoods.n_nodes + members
+    places = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    return np.where(pairs[places] == wanted, listed[places].astype(np.float64), np.nan)
 
 
 def _insert(
