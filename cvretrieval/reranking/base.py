@@ -43,8 +43,8 @@ class Reranker(SavableMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : array-like of shape (n_images, n_features), or index
-            Vectors of the images; or a `VectorIndex` of metric "cosine" that holds them under the keys 0 to n − 1, and
-            in which they stay.
+            Vectors of the images; or a dense `VectorIndex` of metric "cosine" that holds them under the keys 0 to
+            n − 1, and in which they stay.
         y : array-like of shape (n_images,), optional
             What each image shows, for `score`.
 

@@ -108,10 +108,15 @@ class IndexDatabase:
     Parameters
     ----------
     index : VectorIndex
-        With metric "cosine"; vectors of zeros must not be in it.
+        Of kind "dense", with metric "cosine"; vectors of zeros must not be in it.
     """
 
     def __init__(self, index: Any) -> None:
+        kind = getattr(index, "kind", "dense")
+        if kind != "dense":
+            raise ValueError(
+                f"Reranking needs an index of dense vectors such as DenseIndex. This one holds {kind} ones."
+            )
         if index.metric != "cosine":
             raise ValueError(
                 f"Reranking compares vectors by cosine, but the index ranks by {index.metric!r}. "

@@ -20,6 +20,7 @@ from cvretrieval import (
     DenseIndex,
     Diffusion,
     DiscriminativeQueryExpansion,
+    InvertedIndex,
     KReciprocal,
     RerankingPipeline,
     SpatialQueryExpansion,
@@ -293,6 +294,8 @@ def test_index_of_another_metric(reranker, X):
         reranker.fit(DenseIndex("l2").add(np.arange(len(X)), X))
     with pytest.raises(ValueError, match="empty"):
         reranker.fit(DenseIndex())
+    with pytest.raises(ValueError, match=r"dense vectors.*sparse"):
+        reranker.fit(InvertedIndex())
 
 
 def test_index_with_other_keys(X):
