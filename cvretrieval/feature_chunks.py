@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ class FeatureChunks:
         Dimension of the descriptors; 0 if there are none.
     is_empty : bool
         Whether no image has a descriptor.
+    container : LocalFeatures or None
+        All features, if they came as one container.
 
     Notes
     -----
@@ -33,6 +35,7 @@ class FeatureChunks:
         self._chunks = chunks
         self._name = name
         self._is_iterator = iter(chunks) is chunks
+        self.container: LocalFeatures | None = None
         self._is_used = False
         self._head: list[LocalFeatures] = []
         # Up to the first descriptor: that tells the dimension, and no chunk is held longer than it takes to reach it.
@@ -63,6 +66,12 @@ class FeatureChunks:
         for chunk in source:
             yield self._check(chunk, self.n_dims)
 
+    def map(self, function: Callable[[LocalFeatures], LocalFeatures]) -> FeatureChunks:
+        """Return chunks that are this function of these ones, computed chunk by chunk when they are passed over."""
+        return FeatureChunks(
+            (function(chunk) for chunk in self) if self._is_iterator else _Mapped(function, self), self._name
+        )
+
     def _check(self, chunk: Any, n_dims: int) -> LocalFeatures:
         if not isinstance(chunk, LocalFeatures):
             raise TypeError(
@@ -74,6 +83,15 @@ class FeatureChunks:
                 f"{chunk.n_dims}."
             )
         return chunk
+
+
+class _Mapped:
+    def __init__(self, function: Callable[[LocalFeatures], LocalFeatures], chunks: FeatureChunks) -> None:
+        self._function = function
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[LocalFeatures]:
+        return (self._function(chunk) for chunk in self._chunks)
 
 
 def check_feature_chunks(X: Any, *, n_dims: int | None = None, estimator: Any = None) -> FeatureChunks:
@@ -99,32 +117,29 @@ def check_feature_chunks(X: Any, *, n_dims: int | None = None, estimator: Any = 
         If `X` is nothing of the kind, or its descriptors have another dimension.
     """
     name = type(estimator).__name__ if estimator is not None else "This function"
-    chunks: Any = None
     if isinstance(X, FeatureChunks):
         chunks = X
-    elif isinstance(X, LocalFeatures) or not isinstance(X, Iterable) or isinstance(X, (str, bytes, np.ndarray)):
-        chunks = FeatureChunks([check_local_features(X, estimator=estimator)], name)
-    elif iter(X) is not X:
-        first = next(iter(X), None)
-        chunks = FeatureChunks(
-            X if isinstance(first, LocalFeatures) else [check_local_features(X, estimator=estimator)], name
-        )
     else:
-        head = list(_first(X))
-        images = chain(head, X)
-        if head and isinstance(head[0], LocalFeatures):
-            chunks = FeatureChunks(images, name)
+        first, X = _peek(X)
+        if isinstance(first, LocalFeatures):
+            chunks = FeatureChunks(X, name)
         else:
-            chunks = FeatureChunks([check_local_features(images, estimator=estimator)], name)
+            container = check_local_features(X, estimator=estimator)
+            chunks = FeatureChunks([container], name)
+            chunks.container = container
     if n_dims is not None and not chunks.is_empty and chunks.n_dims != n_dims:
         raise dimension_mismatch(name, chunks.n_dims, n_dims)
     return chunks
 
 
-def _first(iterator: Iterator[Any]) -> Iterator[Any]:
-    for item in iterator:
-        yield item
-        return
+def _peek(X: Any) -> tuple[Any, Any]:
+    """Return the first item of an iterable and the iterable, begun anew; None for what is no iterable of chunks."""
+    if isinstance(X, (LocalFeatures, str, bytes, np.ndarray)) or not isinstance(X, Iterable):
+        return None, X
+    if iter(X) is not X:
+        return next(iter(X), None), X
+    head = list(islice(X, 1))
+    return head[0] if head else None, chain(head, X)
 
 
 def sample_descriptors(

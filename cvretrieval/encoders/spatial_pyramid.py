@@ -19,6 +19,7 @@ from cvretrieval._parallel import block_slices
 from cvretrieval._validation import check_choice
 from cvretrieval.encoders.cells import group_by_cell
 from cvretrieval.encoders.word_votes import csr
+from cvretrieval.feature_chunks import check_feature_chunks
 from cvretrieval.local_features import LocalFeatures, check_local_features
 from cvretrieval.positions import relative_positions, require_geometry
 
@@ -92,7 +93,10 @@ class SpatialPyramid(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, T
         self.norm = norm
 
     def fit(self, X: Any, y: Any = None) -> SpatialPyramid:
-        """Fit a clone of the encoder on whole images (LocalFeatures or tuples with keypoints and image sizes).
+        """Fit a clone of the encoder on whole images.
+
+        `X` is LocalFeatures, a list of tuples with keypoints and image sizes, or an iterable of LocalFeatures: chunks,
+        if the encoder takes them.
 
         Raises
         ------
@@ -102,9 +106,10 @@ class SpatialPyramid(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, T
         grids = self._check_levels()
         weights = self._check_weights(len(grids))
         check_choice(self, "norm", self.norm, ("l2", "l1", None))
-        X = check_local_features(X, estimator=self)
-        require_geometry(X, self)
-        self.encoder_ = clone(self.encoder).fit(X, y)
+        X = check_feature_chunks(X, estimator=self)
+        if X.container is not None:
+            require_geometry(X.container, self)
+        self.encoder_ = clone(self.encoder).fit(X if X.container is None else X.container, y)
         self.n_dims_ = X.n_dims or int(getattr(self.encoder_, "n_dims_", 0))
         self.grids_ = grids
         self.weights_ = weights

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._validation import check_number
+from cvretrieval.feature_chunks import check_feature_chunks
 from cvretrieval.local_features import LocalFeatures, check_local_features
 from cvretrieval.positions import relative_positions, require_geometry
 
@@ -57,11 +58,12 @@ class SpatialCoordinates(LocalFeaturesInputMixin, TransformerMixin, BaseEstimato
         self.weight = weight
 
     def fit(self, X: Any, y: Any = None) -> SpatialCoordinates:
-        """Remember the dimension of the descriptors of `X` (LocalFeatures or tuples with keypoints and image sizes)."""
+        """Remember the dimension of the descriptors of `X`: images with geometry, or chunks of them, LocalFeatures."""
         check_number(self, "weight", self.weight, low=0)
-        X = check_local_features(X, estimator=self)
-        require_geometry(X, self)
-        if X.n_descriptors == 0:
+        X = check_feature_chunks(X, estimator=self)
+        if X.container is not None:
+            require_geometry(X.container, self)
+        if X.is_empty:
             raise ValueError("SpatialCoordinates cannot be fitted: none of the images has any descriptor.")
         self.n_dims_ = X.n_dims
         return self

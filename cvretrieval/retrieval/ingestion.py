@@ -17,6 +17,7 @@ from cvretrieval._state import get_state, set_state
 from cvretrieval._validation import ImageReadError
 from cvretrieval.images import describe_source
 from cvretrieval.local_features import LocalFeatures
+from cvretrieval.retrieval.learning import StoredFeatures, learn
 from cvretrieval.retrieval.records import ImageRecord, ShardRecord
 from cvretrieval.retrieval.sources import Source, plan
 from cvretrieval.retrieval.stages import Described, Stages
@@ -196,7 +197,8 @@ def _learn(store: Store, stages: Stages, max_train_images: int, random_state: An
     if stages.takes_images:
         stages.encoder.fit([record.path for record in records])
     else:
-        stages.encoder.fit(stages.decode(store.features([record.key for record in records])))
+        keys = [record.key for record in records]
+        learn(stages.encoder, StoredFeatures(lambda part: stages.decode(store.features(part)), keys))
     arrays, meta = get_state(stages.encoder)
     # As they will be read back: a matrix product in another memory order differs in the last bits.
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}

@@ -17,9 +17,12 @@ from sklearn.utils.validation import check_is_fitted
 from cvretrieval._validation import check_choice, check_number
 from cvretrieval.encoders import VLAD
 from cvretrieval.extraction import SIFT
+from cvretrieval.local_features import LocalFeatures
 from cvretrieval.retrieval import configuration, ingestion, reranking, searching
 from cvretrieval.retrieval.ingestion import IndexingReport
 from cvretrieval.retrieval.integrity import Damage
+from cvretrieval.retrieval.learning import StoredFeatures
+from cvretrieval.retrieval.records import StaleSnapshotError
 from cvretrieval.retrieval.result import SearchResult
 from cvretrieval.retrieval.stages import Stages
 from cvretrieval.retrieval.store import Store
@@ -278,6 +281,17 @@ class ImageRetriever(BaseEstimator):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def iter_features(self) -> StoredFeatures:
+        """Return the features of the indexed images as chunks of `LocalFeatures`, to be iterated over.
+
+        They come in the order of `ids`, as the encoder gets them. One chunk after the other is in memory:
+        ``KMeansCodebook(1000).fit(retriever.iter_features())`` learns on an index of any size.
+        """
+        self._check_open()
+        self._reload()
+        keys = [record.key for record in self._store.records() if record.status != "failed"]
+        return StoredFeatures(self._read_features, keys)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Copy the index to a new folder and return its path.
 
@@ -363,6 +377,14 @@ class ImageRetriever(BaseEstimator):
         self._store = Store.open(path, mode="r")
         self._index = None
         self._learn_from(self._store)
+
+    def _read_features(self, keys: Sequence[int]) -> LocalFeatures:
+        try:
+            return self._stages.decode(self._store.features(keys))
+        except StaleSnapshotError:
+            # Compacted by another process since; one of the images may also have been removed, which is said then.
+            self._reload()
+            return self._stages.decode(self._store.features(keys))
 
     def _reload(self) -> None:
         """See what writers committed meanwhile."""
