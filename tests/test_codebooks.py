@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import threadpoolctl
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from cvretrieval import KMeansCodebook, LocalFeatures
 from cvretrieval.codebooks import NearestWord
@@ -178,3 +178,51 @@ def test_bad_parameters_are_named(blobs, parameter, value, allowed):
 def test_a_text_is_not_local_features():
     with pytest.raises(TypeError, match="KMeansCodebook expects LocalFeatures or a list of 2-D arrays. Got str"):
         KMeansCodebook(2).fit("photos")
+
+
+def test_partial_fit_is_that_of_scikit_learn(rng):
+    batches = [rng.normal(size=(n, 5)).astype(np.float32) for n in (80, 30, 1, 60)]
+    ours = KMeansCodebook(7, random_state=0)
+    ours._start(batches[0])
+    before = ours.cluster_centers_.copy()
+    theirs = MiniBatchKMeans(7, init=before, reassignment_ratio=0, n_init=1)
+    for n, batch in enumerate(batches, start=1):
+        ours.partial_fit([batch[:10], batch[10:]])
+        theirs.partial_fit(batch)
+        np.testing.assert_allclose(ours.cluster_centers_, theirs.cluster_centers_, atol=1e-5)
+        assert ours.n_iter_ == n and ours.n_samples_ == ours.counts_.sum() == sum(map(len, batches[:n]))
+        words = nearest_words_naive(batch, before)
+        assert ours.inertia_ == pytest.approx(((batch - before[words]) ** 2).sum(), rel=1e-4)
+        before = ours.cluster_centers_.copy()
+    started = KMeansCodebook(7, random_state=0).partial_fit([batches[0]])
+    assert started.counts_.sum() == 80 and (started.counts_ > 0).all()
+
+
+def test_partial_fit_goes_on_after_fit_and_after_loading(blobs, tmp_path):
+    fitted = KMeansCodebook(4, n_init=3, random_state=0).fit(blobs[:3])
+    assert fitted.counts_.sum() == 150 and fitted.counts_.tolist() == np.bincount(fitted.predict(blobs[:3])).tolist()
+    before = fitted.cluster_centers_.copy()
+    fitted.save(tmp_path / "words.safetensors")
+    loaded = KMeansCodebook.load(tmp_path / "words.safetensors")
+    for codebook in (fitted, loaded):
+        codebook.partial_fit(blobs[3:])
+    np.testing.assert_array_equal(fitted.cluster_centers_, loaded.cluster_centers_)
+    # The mean of 75 descriptors on average moves by what as many new ones make of it.
+    assert 0 < np.abs(fitted.cluster_centers_ - before).max() < 1
+    rows, words = np.concatenate(blobs), loaded.predict(blobs)
+    means = np.array([rows[words == k].mean(axis=0) for k in range(4)])
+    np.testing.assert_allclose(loaded.cluster_centers_, means, atol=1e-4)
+
+
+def test_partial_fit_of_bad_batches(blobs):
+    with pytest.raises(ValueError, match="first batch of KMeansCodebook.partial_fit has 3 descriptors.*n_words=4"):
+        KMeansCodebook(4).partial_fit([blobs[0][:3]])
+    codebook = KMeansCodebook(4, random_state=0).partial_fit(blobs[:1])
+    codebook.partial_fit([blobs[1][:1]])
+    with pytest.raises(ValueError, match="X has 3-d descriptors, but KMeansCodebook was fitted with 8-d"):
+        codebook.partial_fit([np.ones((2, 3))])
+    with pytest.raises(ValueError, match="none of the images has any descriptor"):
+        codebook.partial_fit([None])
+    blobs[2][1, 1] = np.nan
+    with pytest.raises(ValueError, match="descriptors of image 1 that are NaN"):
+        codebook.partial_fit(blobs[1:])

@@ -14,6 +14,7 @@ from cvretrieval._kernels.nearest_center import (
     move_empty_centers,
     nearest_center,
     nearest_children,
+    sum_of_squares,
 )
 from cvretrieval.codebooks import tree_growth
 from cvretrieval.codebooks.tree_growth import cluster, half_norms
@@ -107,6 +108,11 @@ def test_means_and_empty_centers(rng):
     assert (
         move_empty_centers(np.zeros((3, 3), np.float32), np.zeros(3, np.float32), np.zeros(2, np.int64), centers) == 0
     )
+
+
+def test_sum_of_squares(rng):
+    rows, centers, words = whole_numbers(rng, 40, 3), whole_numbers(rng, 5, 3), rng.integers(0, 5, 40).astype(np.int32)
+    assert sum_of_squares(rows, centers, words) == ((rows - centers[words]) ** 2).sum()
 
 
 @pytest.mark.parametrize("n_centers", [1, 2, 7])

@@ -181,6 +181,27 @@ def center_means(rows, words, sums, counts, centers):
 
 
 @njit(fastmath=True)
+def sum_of_squares(rows, centers, words):
+    """Return Σ_i ‖x_i − c_k(i)‖², each distance in float32, the sum in float64.
+
+    Parameters
+    ----------
+    rows : float32 (n_rows, n_dims)
+    centers : float32 (n_centers, n_dims)
+    words : int32 (n_rows,)
+    """
+    total = 0.0
+    for i in range(len(rows)):
+        row, center = rows[i], centers[words[i]]
+        square = np.float32(0.0)
+        for d in range(len(row)):
+            difference = row[d] - center[d]
+            square += difference * difference
+        total += square
+    return total
+
+
+@njit(fastmath=True)
 def move_empty_centers(rows, scores, counts, centers):
     """Put each centre without rows on the row that is farthest from its own: argmax ‖x‖² − 2 (⟨c, x⟩ − ½‖c‖²).
 

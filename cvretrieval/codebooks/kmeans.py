@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
-from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._base import LocalFeaturesInputMixin
+from cvretrieval._kernels.nearest_center import center_means, sum_of_squares
 from cvretrieval._parallel import single_threaded
 from cvretrieval._validation import check_choice, check_number, describe_array
 from cvretrieval.codebooks.assignment import NearestWord
 from cvretrieval.codebooks.lloyd import KMeansResult, lloyd, start_of_lloyd
-from cvretrieval.feature_chunks import sample_descriptors
+from cvretrieval.feature_chunks import check_feature_chunks, sample_descriptors
 from cvretrieval.local_features import check_local_features
 
 # Up to here Lloyd's algorithm on the default sample takes seconds; beyond, mini-batches cost 2 % of the objective.
@@ -57,12 +58,15 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         The words, float32.
     n_dims_ : int
         Dimension of the descriptors.
+    counts_ : ndarray of shape (n_words,)
+        Descriptors of the sample that each word is nearest to, or that it has taken in by `partial_fit`; int64.
     inertia_ : float
-        Sum of the squared distances of the sample to their words.
+        Sum of the squared distances of the sample to their words; of the last batch before it moved the words, after
+        `partial_fit`.
     n_iter_ : int
-        Iterations run.
+        Iterations run; `partial_fit` adds one for each batch.
     n_samples_ : int
-        Size of the sample.
+        Size of the sample; `partial_fit` adds its batches.
     n_empty_words_ : int
         Words that no descriptor of the sample is nearest to.
     n_duplicate_words_ : int
@@ -73,6 +77,10 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
     Distances are Euclidean, ties go to the lowest word. Small fits, and mini-batches, are those of scikit-learn, in one
     thread: it adds partial sums of several threads in varying order, and the same seed would give other words. Large
     fits start with k-means++ and a few iterations on growing samples, which are not counted as iterations.
+
+    References
+    ----------
+    .. [1] D. Sculley, "Web-scale k-means clustering", WWW 2010 (mini-batches, `partial_fit`).
 
     Examples
     --------
@@ -130,8 +138,59 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
             counts = self._take_all(distinct, rows)
         else:
             counts = self._learn(rows, random_state)
+        self.counts_ = counts
         self._count_useless_words(counts)
         return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> KMeansCodebook:
+        """Move the words towards the descriptors of one batch (mini-batch k-means); all of them are used.
+
+        Every word becomes the mean of all the descriptors it has taken in, ``counts_`` of them. The first call, unless
+        `fit` was called before, chooses the words from its batch by k-means++.
+
+        Parameters
+        ----------
+        X : LocalFeatures, list of 2-D arrays, or iterable of LocalFeatures
+        y : ignored
+
+        Raises
+        ------
+        ValueError
+            If none of the images has a descriptor, the first batch has fewer than `n_words`, a descriptor has another
+            dimension than before, or is NaN or infinite.
+        """
+        self._check_parameters()
+        is_first = not hasattr(self, "counts_")
+        if not is_first:
+            X = check_feature_chunks(X, n_dims=self.n_dims_, estimator=self)
+        rows = sample_descriptors(X, None, check_random_state(0), estimator=self).astype(np.float32, copy=False)
+        if is_first:
+            self._start(rows)
+        with single_threaded():
+            words = NearestWord(self.cluster_centers_, self).assign(rows, image=0)
+        means, counts = self.cluster_centers_.copy(), np.empty(len(self.cluster_centers_), dtype=np.int64)
+        center_means(rows, words, np.empty(means.shape), counts, means)
+        self.inertia_ = sum_of_squares(rows, self.cluster_centers_, words)
+        share = (counts / np.maximum(self.counts_ + counts, 1))[:, None]
+        self.cluster_centers_ = (self.cluster_centers_ + share * (means - self.cluster_centers_)).astype(np.float32)
+        self.counts_ = self.counts_ + counts
+        self.n_iter_ += 1
+        self.n_samples_ += len(rows)
+        self.n_empty_words_ = int(np.count_nonzero(self.counts_ == 0))
+        self.n_duplicate_words_ = len(self.counts_) - len(np.unique(self.cluster_centers_, axis=0))
+        return self
+
+    def _start(self, rows: NDArray[np.float32]) -> None:
+        if len(rows) < self.n_words:
+            raise ValueError(
+                f"The first batch of KMeansCodebook.partial_fit has {len(rows)} descriptors: too few to choose "
+                f"n_words={self.n_words} words from. Give a larger batch first, or call fit on a sample."
+            )
+        with single_threaded():
+            centers, _ = kmeans_plusplus(rows, int(self.n_words), random_state=check_random_state(self.random_state))
+        self.cluster_centers_ = np.ascontiguousarray(centers, dtype=np.float32)
+        self.counts_ = np.zeros(int(self.n_words), dtype=np.int64)
+        self.n_dims_, self.n_iter_, self.n_samples_ = rows.shape[1], 0, 0
 
     def predict(self, X: Any) -> NDArray[np.int32]:
         """Return the word of every descriptor of every image, int32 of shape (n_descriptors,).
