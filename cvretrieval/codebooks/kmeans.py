@@ -93,6 +93,12 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
     True
     """
 
+    cluster_centers_: NDArray[np.float32]
+    counts_: NDArray[np.int64]
+    n_dims_: int
+    n_iter_: int
+    n_samples_: int
+
     def __init__(
         self,
         n_words: int = 64,
