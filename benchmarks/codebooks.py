@@ -48,7 +48,7 @@ from vlad import synthetic
 from vlfeat_gmm import VLFeatGMM
 
 from cvretrieval import DenseSIFT, GMMCodebook, ImageReader, KMeansCodebook, LocalFeatures
-from cvretrieval._parallel import single_threaded
+from cvretrieval._parallel import map_blocks, single_threaded
 from cvretrieval.codebooks.assignment import BLOCK, NearestWord
 from cvretrieval.codebooks.posteriors import BLOCK as POSTERIOR_BLOCK
 
@@ -178,6 +178,15 @@ def compare_em(
     report(name, *paired(ours, run, arguments.repeats), peer, target=target)
 
 
+def products_in_threads(n_components: int, n_dims: int) -> Callable[[int], Callable[[], Any]]:
+    """The same matrix products as tasks for one thread or several: what the machine itself gains by a second one."""
+
+    def task(_: int) -> None:
+        em_products_alone(16 * POSTERIOR_BLOCK, n_components, n_dims, 1)()
+
+    return lambda n_jobs: lambda: list(map_blocks(task, range(40), n_jobs=n_jobs))
+
+
 def em_threads_row(rows: np.ndarray, arguments: argparse.Namespace) -> None:
     """Two threads of EM against one."""
     for n_components in (64, 256):
@@ -186,6 +195,10 @@ def em_threads_row(rows: np.ndarray, arguments: argparse.Namespace) -> None:
         for a, b in zip(one(), two(), strict=True):
             if not np.array_equal(a, b):
                 raise SystemExit("Two threads came to another mixture than one.")
+        limit = products_in_threads(n_components, rows.shape[1])
+        report(
+            "  products alone, two threads against one", *paired(limit(2), limit(1), arguments.repeats), "one thread"
+        )
         name = f"EM, {n_components} components, two threads against one"
         report(name, *paired(two, one, arguments.repeats), "one thread", target=1.8)
 
@@ -329,7 +342,7 @@ def kmeans_row(rows: np.ndarray, arguments: argparse.Namespace) -> None:
     # All have run before. In turn, so that each repeat meets the same machine.
     runs = {"ours": ours, **{name: partial(peers[name], needed[name][0]) for name in peers}}
     times: dict[str, list[float]] = {side: [] for side in runs}
-    for _ in range(arguments.kmeans_repeats):
+    for _ in range(arguments.repeats):
         for side, run in runs.items():
             begun = time.perf_counter()
             run()
@@ -345,7 +358,7 @@ def kmeans_row(rows: np.ndarray, arguments: argparse.Namespace) -> None:
 def kmeans_threads_row(rows: np.ndarray, arguments: argparse.Namespace) -> None:
     """Two threads of k-means against one."""
     one, two = (ours_kmeans(rows, arguments.words, 3, n_jobs) for n_jobs in (1, 2))
-    times = paired(two, one, arguments.kmeans_repeats)
+    times = paired(two, one, arguments.repeats)
     report(f"k-means, {arguments.words} words, two threads against one", *times, "one thread", target=1.8)
 
 
@@ -368,7 +381,6 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=1024)
     parser.add_argument("--peer-iterations", type=int, default=25)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--kmeans-repeats", type=int, default=2)
     arguments = parser.parse_args()
     with_data = arguments.data or os.environ.get("CVRETRIEVAL_DATA")
     raw = descriptors(data_folder(arguments.data) if with_data else None, arguments.kmeans_descriptors)

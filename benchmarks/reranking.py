@@ -95,8 +95,12 @@ class Features:
 
     def of(self, folder: str, n_images: int | None = None) -> tuple[LocalFeatures, list[str]]:
         """Return features and names without suffix."""
-        paths = sorted(path for path in (self.data / folder).iterdir() if path.suffix.lower() in (".jpg", ".png"))
+        paths = sorted(
+            path for path in (self.data / folder).iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png")
+        )
         paths = paths[:n_images]
+        if n_images is not None and len(paths) < n_images:
+            raise SystemExit(f"{self.data / folder} has {len(paths)} images, not {n_images}.")
         for path in [path for path in paths if path not in self.known]:
             self.known[path] = self.sift.transform([path])
         return LocalFeatures.from_images([self.known[path][0] for path in paths]), [path.stem for path in paths]

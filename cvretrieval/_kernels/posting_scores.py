@@ -17,56 +17,99 @@ from cvretrieval._kernels.top_k import SMALLEST_NORM, _is_better, _replace_worst
 BLOCK_IMAGES = 65_536
 MARKED_IMAGES = 64
 
-_SHIFT = 6
+_SHIFT = np.uint16(6)
+_LINE_BYTES = 64
 _ROUNDOFF = 2.0**-24
 
 
 @njit
-def _find_list(words, word, first):
-    """Return the place of `word` among ascending words, from `first` on; where it would stand if it is not there."""
-    low, high = first, len(words)
-    while low < high:
-        middle = (low + high) >> 1
-        if words[middle] < word:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def find_lists(query_words, words, places):
+    """places_j = number of the list of word j, where words[places_j] = query_words_j; −1 if there is none.
 
-
-@njit
-def score_products(query_words, query_weights, words, starts, images, values, scores, marks):
-    """scores_i += Σ_k q_k v_ik over the words k of the query, in ascending order, in float32.
+    All words halve their ranges in turn, without branches, so that their reads from memory overlap; one after the
+    other, each would wait for its own.
 
     Parameters
     ----------
     query_words : int32 (n_query_words,)
+    words : int32 (n_lists,)
         Ascending.
+    places : int64 (n_query_words,)
+        # OUT
+    """
+    places[:] = 0 if len(words) else -1
+    n_left = len(words)
+    while n_left > 1:
+        half = n_left >> 1
+        for j in range(len(query_words)):
+            places[j] += half if words[places[j] + half - 1] < query_words[j] else 0
+        n_left -= half
+    for j in range(len(query_words)):
+        if len(words):
+            places[j] += 1 if words[places[j]] < query_words[j] else 0
+            if places[j] == len(words) or words[places[j]] != query_words[j]:
+                places[j] = -1
+
+
+@njit
+def fetch_lists(places, starts, images, values):
+    """Read once from every line of memory of some lists, and return the sum, which nobody needs.
+
+    These reads do not depend on each other, so they overlap; the lists are in the cache when they are scored.
+
+    Parameters
+    ----------
+    places : int64 (n_query_words,)
+        As of `find_lists`.
+    starts, images : as in `posting_lists`
+    values : (n_postings * n_columns,)
+        Flat.
+    """
+    total = 0
+    n_columns = len(values) // max(1, len(images))
+    per_line, values_per_line = _LINE_BYTES // images.itemsize, max(1, _LINE_BYTES // values.itemsize)
+    for j in range(len(places)):
+        if places[j] >= 0:
+            first, last = np.int64(starts[places[j]]), np.int64(starts[places[j] + 1])
+            for p in range(first, last, per_line):
+                total += images[p]
+            for p in range(first * n_columns, last * n_columns, values_per_line):
+                total += 1 if values[p] else 0
+    return total
+
+
+@njit
+def score_products(places, query_weights, starts, images, values, scores, marks):
+    """scores_i += Σ_k q_k v_ik over the words k of the query, in their order, in float32.
+
+    Parameters
+    ----------
+    places : int64 (n_query_words,)
+        Lists of the words, as of `find_lists`.
     query_weights : float32 (n_query_words,)
-    words, starts, images : as in `posting_lists`
+    starts, images : as in `posting_lists`
     values : uint8, uint16 or float32 (n_postings,)
     scores : float32 (65536,)
         # OUT, added to
     marks : uint8 (1024,)
         1 for groups of 64 images of which any was added to.  # OUT
     """
-    place = 0
-    for j in range(len(query_words)):
-        place = _find_list(words, query_words[j], place)
-        if place == len(words):
-            break
-        if words[place] != query_words[j]:
+    for j in range(len(places)):
+        if places[j] < 0:
             continue
         weight = query_weights[j]
-        for p in range(starts[place], starts[place + 1]):
-            image = np.int64(images[p])
-            scores[image] += weight * np.float32(values[p])
+        # Slices, whose indices are known not to be negative.
+        own_images = images[starts[places[j]] : starts[places[j] + 1]]
+        own_values = values[starts[places[j]] : starts[places[j] + 1]]
+        for p in range(own_images.size):
+            image = own_images[p]
+            scores[image] += weight * np.float32(own_values[p])
             marks[image >> _SHIFT] = 1
 
 
 @njit
 def score_signatures(
-    query_words, query_signatures, query_weights, words, starts, images, values, similarities, damp, scores, marks
+    places, query_signatures, query_weights, starts, images, values, similarities, damp, scores, marks
 ):
     """scores_i += Σ_e q_e Σ_p s[h(b_e, b_p)] over entries e of the query and postings p of image i with their word.
 
@@ -75,11 +118,11 @@ def score_signatures(
 
     Parameters
     ----------
-    query_words : int32 (n_entries,)
-        Ascending.
+    places : int64 (n_entries,)
+        Lists of their words, as of `find_lists`.
     query_signatures : uint64 (n_entries, n_columns)
     query_weights : float32 (n_entries,)
-    words, starts, images : as in `posting_lists`
+    starts, images : as in `posting_lists`
     values : uint64 (n_postings, n_columns)
     similarities : float64 (64 n_columns + 1,)
         s by Hamming distance h, not negative.
@@ -90,14 +133,10 @@ def score_signatures(
         # OUT
     """
     n_columns = values.shape[1]
-    place = 0
-    for e in range(len(query_words)):
-        place = _find_list(words, query_words[e], place)
-        if place == len(words):
-            break
-        if words[place] != query_words[e]:
+    for e in range(len(places)):
+        if places[e] < 0:
             continue
-        p, end = np.int64(starts[place]), np.int64(starts[place + 1])
+        p, end = np.int64(starts[places[e]]), np.int64(starts[places[e] + 1])
         while p < end:
             image = np.int64(images[p])
             total, votes = 0.0, 0
@@ -118,26 +157,22 @@ def score_signatures(
 
 
 @njit
-def count_votes(query_words, query_signatures, words, starts, images, values, keys, similarities, votes):
+def count_votes(places, query_signatures, starts, images, values, keys, similarities, votes):
     """votes_e += number of postings of the word of entry e, of images not removed, with s[h(b_e, b_p)] > 0.
 
     Parameters
     ----------
-    query_words, query_signatures, words, starts, images, values, similarities : as for `score_signatures`
+    places, query_signatures, starts, images, values, similarities : as for `score_signatures`
     keys : int64 (n_images,)
         Negative for removed images.
     votes : int64 (n_entries,)
         # OUT, added to
     """
     n_columns = values.shape[1]
-    place = 0
-    for e in range(len(query_words)):
-        place = _find_list(words, query_words[e], place)
-        if place == len(words):
-            break
-        if words[place] != query_words[e]:
+    for e in range(len(places)):
+        if places[e] < 0:
             continue
-        for p in range(starts[place], starts[place + 1]):
+        for p in range(starts[places[e]], starts[places[e] + 1]):
             distance = np.uint64(0)
             for column in range(n_columns):
                 distance += count_ones(query_signatures[e, column] ^ values[p, column])
@@ -147,20 +182,18 @@ def count_votes(query_words, query_signatures, words, starts, images, values, ke
 
 
 @njit
-def score_residuals(
-    query_words, query_residuals, query_weights, words, starts, images, values, alpha, threshold, scores, marks
-):
+def score_residuals(places, query_residuals, query_weights, starts, images, values, alpha, threshold, scores, marks):
     """scores_i += Σ_e q_e σ(⟨r_e, r_p⟩) over entries e and postings p with their word, σ(u) = u^α if u ≥ τ, else 0.
 
     Products that are not positive add nothing, whatever τ.
 
     Parameters
     ----------
-    query_words : int32 (n_entries,)
-        Ascending.
+    places : int64 (n_entries,)
+        Lists of their words, as of `find_lists`.
     query_residuals : float32 (n_entries, n_dims)
     query_weights : float32 (n_entries,)
-    words, starts, images : as in `posting_lists`
+    starts, images : as in `posting_lists`
     values : float32 (n_postings, n_dims)
     alpha, threshold : float
         α and τ.
@@ -169,14 +202,10 @@ def score_residuals(
     marks : uint8 (1024,)
         # OUT
     """
-    place = 0
-    for e in range(len(query_words)):
-        place = _find_list(words, query_words[e], place)
-        if place == len(words):
-            break
-        if words[place] != query_words[e]:
+    for e in range(len(places)):
+        if places[e] < 0:
             continue
-        for p in range(starts[place], starts[place + 1]):
+        for p in range(starts[places[e]], starts[places[e] + 1]):
             product = inner_product(query_residuals[e], values[p])
             if product > 0.0 and product >= threshold:
                 image = np.int64(images[p])
@@ -217,19 +246,24 @@ def offer_scores(scores, marks, keys, norms, inverse_norms, query_norm, top_scor
         marks[group] = 0
         first = group * MARKED_IMAGES
         last = min(first + MARKED_IMAGES, n_images)
-        # Counting vectorises, stopping at the first would not.
-        n_found = np.int32(0)
-        for i in range(first, last):
-            n_found = np.int32(n_found + np.int32(1)) if scores[i] * inverse_norms[i] >= cut else n_found
-        if n_found > 0:
+        if _any_reaches(scores[first:last], inverse_norms[first:last], cut):
             for i in range(first, last):
-                if not scores[i] > 0.0 or keys[i] < 0:
+                if not scores[i] > 0.0 or keys[i] < 0 or scores[i] * inverse_norms[i] < cut:
                     continue
                 score = np.float32(np.float64(scores[i]) / (query_norm * max(norms[i], SMALLEST_NORM)))
                 if score > 0.0 and _is_better(score, keys[i], top_scores[0], top_keys[0]):
                     _replace_worst(top_scores, top_keys, top_scores.size, score, keys[i])
-            cut = _cut(top_scores[0], query_norm)
+                    cut = _cut(top_scores[0], query_norm)
         scores[first : first + MARKED_IMAGES] = 0.0
+
+
+@njit
+def _any_reaches(scores, inverse_norms, cut):
+    """Tell whether any product is `cut` or more; counting vectorises, stopping at the first would not."""
+    n_found = np.int32(0)
+    for i in range(scores.size):
+        n_found = np.int32(n_found + np.int32(1)) if scores[i] * inverse_norms[i] >= cut else n_found
+    return n_found > 0
 
 
 @njit

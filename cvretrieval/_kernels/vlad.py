@@ -61,7 +61,7 @@ def aggregate_unit_residuals(descriptors, words, centroids, vlad, masses):
 
 @njit
 def aggregate_weighted_residuals(descriptors, words, weights, centroids, vlad, masses):
-    """Add up weighted residuals: v_k += Σ_{i, j: w_ji = k} q_ji (x_i − c_k), and the masses m_k += Σ_{i, j: w_ji = k} q_ji.
+    """Add up weighted residuals, v_k += Σ_{i, j: w_ji = k} q_ji (x_i − c_k), and masses m_k += Σ_{i, j: w_ji = k} q_ji.
 
     Parameters
     ----------

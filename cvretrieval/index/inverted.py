@@ -172,11 +172,12 @@ class InvertedIndex(PostingIndex, BaseEstimator):
             self._check_rows("Queries", rows)
         found_keys = np.full((len(rows), int(k)), -1, dtype=np.int64)
         found_scores = np.full((len(rows), int(k)), -np.inf, dtype=np.float32)
-        keys = [segment.keys for segment in segments.segments]
+        keys, n_live = [segment.keys for segment in segments.segments], segments.n_live
         if within is not None:
             wanted = check_keys(within)
             keys = [np.where(np.isin(own, wanted), own, -1) for own in keys]
-        n_found = min(int(k), sum(int(np.count_nonzero(own >= 0)) for own in keys))
+            n_live = sum(int(np.count_nonzero(own >= 0)) for own in keys)
+        n_found = min(int(k), n_live)
         if not n_found or not len(rows):
             return found_keys, found_scores
         weights = self._weights(segments)

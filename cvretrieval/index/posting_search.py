@@ -13,6 +13,8 @@ from cvretrieval._kernels.posting_scores import (
     BLOCK_IMAGES,
     MARKED_IMAGES,
     count_votes,
+    fetch_lists,
+    find_lists,
     offer_scores,
     score_products,
     score_residuals,
@@ -111,17 +113,19 @@ class PostingSearch:
         marks: NDArray[np.uint8],
     ) -> None:
         lists = segment.postings
-        postings = (lists.words, lists.starts, lists.images, lists.values)
+        places = np.empty(len(words), dtype=np.int64)
+        find_lists(words, lists.words, places)
+        fetch_lists(places, lists.starts, lists.images, lists.values.reshape(-1))
+        postings = (lists.starts, lists.images, lists.values)
+        similarity = self.similarity
         if values.ndim == 1:
-            score_products(words, weights, *postings, scores, marks)
-        elif self.similarity.by_distance is not None:
+            score_products(places, weights, *postings, scores, marks)
+        elif similarity.by_distance is not None:
             score_signatures(
-                words, values, weights, *postings, self.similarity.by_distance, self.similarity.intra, scores, marks
+                places, values, weights, *postings, similarity.by_distance, similarity.intra, scores, marks
             )
         else:
-            score_residuals(
-                words, values, weights, *postings, self.similarity.alpha, self.similarity.threshold, scores, marks
-            )
+            score_residuals(places, values, weights, *postings, similarity.alpha, similarity.threshold, scores, marks)
 
     def _weighted(
         self, number: int
@@ -142,7 +146,9 @@ class PostingSearch:
         votes = np.zeros(len(words), dtype=np.int64)
         for segment in self.segments:
             lists = segment.postings
-            count_votes(words, values, lists.words, lists.starts, lists.images, lists.values, segment.keys,
+            places = np.empty(len(words), dtype=np.int64)
+            find_lists(words, lists.words, places)
+            count_votes(places, values, lists.starts, lists.images, lists.values, segment.keys,
                         self.similarity.by_distance, votes)  # fmt: skip
         return votes
 

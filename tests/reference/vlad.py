@@ -36,8 +36,8 @@ def soft_assignments_naive(descriptors, centers, n_nearest, sigma):
     for row, x in zip(assignments, np.asarray(descriptors, dtype=np.float64), strict=True):
         squares = ((x - centers) ** 2).sum(axis=1)
         nearest = np.argsort(squares, kind="stable")[:n_nearest]
-        row[nearest] = np.exp(-(squares[nearest] - squares.min()) / (2 * sigma**2))
-        row /= row.sum()
+        shares = np.exp(-(squares[nearest] - squares.min()) / (2 * sigma**2))
+        row[nearest] = shares / shares.sum()
     return assignments
 
 
@@ -59,7 +59,8 @@ def learn_rotations_naive(descriptors, words, centers, unit=False):
     rotations = np.empty((n_words, n_dims, n_dims))
     for k in range(n_words):
         own = deviations[words == k]
-        _, directions = np.linalg.eigh((lambda d: d.T @ d)(own if len(own) >= n_dims else deviations))
+        learned_from = own if len(own) >= n_dims else deviations
+        _, directions = np.linalg.eigh(learned_from.T @ learned_from)
         rotations[k] = directions.T[::-1]
     return rotations
 
