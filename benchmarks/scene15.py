@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from common import data_folder
@@ -51,11 +52,12 @@ N_JOBS = 2
 # From 3 on, C makes next to no difference: the training images are separated.
 C = 10.0
 VLAD_WORDS, PCA_DIMS, POSITION_WEIGHT, POWER = 512, 80, 1.0, 0.3
-FISHER_COMPONENTS = 256
+FISHER_COMPONENTS = 64
 
 VLAD_ROW = f"VLAD, {VLAD_WORDS} words, linear SVM"
 SUM_ROW = f"VLAD + pyramid of {WORDS[-1]} words, kernels added"
 MIRRORED_ROW = f"VLAD, {VLAD_WORDS} words, linear SVM, mirrored"
+MIRRORED_PYRAMID = "pyramid, {} words, mirrored"
 FISHER_ROW = f"Fisher vector, {FISHER_COMPONENTS} components, linear SVM"
 
 PUBLISHED = {
@@ -63,6 +65,7 @@ PUBLISHED = {
     "BoW, 400 words": "74.8 ± 0.3",
     "pyramid, 200 words": "81.1 ± 0.3",
     "pyramid, 400 words": "81.4 ± 0.5",
+    **{MIRRORED_PYRAMID.format(n_words): "–" for n_words in WORDS},
     "naive Bayes, 400 words": "–",
     VLAD_ROW: "–",
     SUM_ROW: "–",
@@ -89,7 +92,7 @@ def pooled(folder: Path) -> tuple[list[Path], np.ndarray]:
     return [file for *_, file in pairs], np.unique([label for label, *_ in pairs], return_inverse=True)[1]
 
 
-def draw(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def drawn(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the training and of the test images."""
     rows = [rng.choice(np.flatnonzero(y == label), N_TRAINING, replace=False) for label in range(y.max() + 1)]
     train = np.sort(np.concatenate(rows))
@@ -135,56 +138,60 @@ def svm(kernel: np.ndarray, y: np.ndarray, train: np.ndarray) -> np.ndarray:
     return classifier.predict(kernel)
 
 
-def words_rows(
-    X: LocalFeatures, y: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int, seconds: dict[str, float]
-) -> tuple[dict[str, float], np.ndarray]:
+class Draw(NamedTuple):
+    """One draw: rows of training and test images, features of the training images' mirror images, seed, seconds."""
+
+    train: np.ndarray
+    test: np.ndarray
+    mirrored: LocalFeatures
+    seed: int
+    seconds: dict[str, float]
+
+
+def words_rows(X: LocalFeatures, y: np.ndarray, draw: Draw) -> tuple[dict[str, float], np.ndarray]:
     """Return the accuracies of bags of words (first levels of pyramids), pyramids, naive Bayes; the last kernel."""
     accuracies = {}
+    train, test = draw.train, draw.test
     training = X[train]
     for n_words in WORDS:
-        with stage("codebooks", seconds):
-            codebook = KMeansCodebook(n_words, max_iter=30, random_state=seed).fit(training)
-        with stage("pyramids", seconds):
+        with stage("codebooks", draw.seconds):
+            codebook = KMeansCodebook(n_words, max_iter=30, random_state=draw.seed).fit(training)
+        with stage("pyramids", draw.seconds):
             words = BagOfWords(codebook=codebook, norm=None, n_jobs=N_JOBS)
-            counts = SpatialPyramid(words, 3, norm=None).fit(training).transform(X)
-        with stage("kernels and SVMs", seconds):
+            pyramid = SpatialPyramid(words, 3, norm=None).fit(training)
+            counts, mirrored = pyramid.transform(X), pyramid.transform(draw.mirrored)
+        with stage("kernels and SVMs", draw.seconds):
             bags = counts[:, :n_words]
             predicted = chi2_svm(normalize(bags, norm="l1"), y, train)
             accuracies[f"BoW, {n_words} words"] = mean_of_classes(y[test], predicted[test])
-            pyramids = normalize(counts, norm="l1")
-            kernel = histogram_intersection(pyramids, pyramids[train], n_jobs=N_JOBS)
-            predicted = svm(kernel, y[train], train)
+            pyramids = normalize(np.concatenate([counts, mirrored]), norm="l1")
+            columns = np.concatenate([train, np.arange(len(counts), len(pyramids))])
+            kernel = histogram_intersection(pyramids, pyramids[columns], n_jobs=N_JOBS)
+            alone = kernel[: len(counts), : len(train)]
+            predicted = svm(alone, y[train], train)
             accuracies[f"pyramid, {n_words} words"] = mean_of_classes(y[test], predicted[test])
+            predicted = svm(kernel, np.tile(y[train], 2), columns)
+            accuracies[MIRRORED_PYRAMID.format(n_words)] = mean_of_classes(y[test], predicted[test])
         if n_words == WORDS[-1]:
-            with stage("naive Bayes", seconds):
+            with stage("naive Bayes", draw.seconds):
                 # Lazebnik's weight of the first level is a quarter; naive Bayes wants the counts themselves.
                 bayes = MultinomialNB(alpha=1).fit(4 * bags[train], y[train])
                 predicted = bayes.predict(4 * bags[test])
             accuracies[f"naive Bayes, {n_words} words"] = mean_of_classes(y[test], predicted)
-    return accuracies, kernel
+    return accuracies, alone
 
 
-def vlad_rows(
-    X: LocalFeatures,
-    files: list[Path],
-    y: np.ndarray,
-    train: np.ndarray,
-    test: np.ndarray,
-    pyramids: np.ndarray,
-    seed: int,
-    seconds: dict[str, float],
-) -> dict[str, float]:
+def vlad_rows(X: LocalFeatures, y: np.ndarray, draw: Draw, pyramids: np.ndarray) -> dict[str, float]:
     """Return the accuracies of VLAD of RootSIFT with coordinates: alone, with the kernel of pyramids, mirrored."""
-    with stage("PCA and codebook of VLAD", seconds):
-        line = line_to(VLAD(VLAD_WORDS, power=POWER, n_jobs=N_JOBS, random_state=seed), seed)
+    train, test = draw.train, draw.test
+    with stage("PCA and codebook of VLAD", draw.seconds):
+        line = line_to(VLAD(VLAD_WORDS, power=POWER, n_jobs=N_JOBS, random_state=draw.seed), draw.seed)
         # Every so-manieth descriptor of each training image is plenty for PCA and words.
         line.fit(thinned(X[train]))
-    with stage("extraction of mirrored images", seconds):
-        mirrored = extract([files[i] for i in train], mirrored=True)
-    with stage("VLAD", seconds):
+    with stage("VLAD", draw.seconds):
         vectors = encoded(line, X)
-        training = np.concatenate([vectors[train], encoded(line, mirrored)])
-    with stage("SVMs of VLAD", seconds):
+        training = np.concatenate([vectors[train], encoded(line, draw.mirrored)])
+    with stage("SVMs of VLAD", draw.seconds):
         # Columns: the training images, then their mirror images; rows: all images, then the mirror images.
         kernel = np.concatenate([vectors, training[len(train) :]]) @ training.T
         alone = kernel[: len(X), : len(train)]
@@ -196,16 +203,15 @@ def vlad_rows(
     return {row: mean_of_classes(y[test], predicted[test]) for row, predicted in predictions.items()}
 
 
-def fisher_row(
-    X: LocalFeatures, y: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int, seconds: dict[str, float]
-) -> dict[str, float]:
+def fisher_row(X: LocalFeatures, y: np.ndarray, draw: Draw) -> dict[str, float]:
     """Return the accuracy of improved Fisher vectors of the descriptors that VLAD gets, RootSIFT with coordinates."""
-    with stage("PCA and mixture", seconds):
-        line = line_to(FisherVector(FISHER_COMPONENTS, n_jobs=N_JOBS, random_state=seed), seed)
+    train, test = draw.train, draw.test
+    with stage("PCA and mixture", draw.seconds):
+        line = line_to(FisherVector(FISHER_COMPONENTS, n_jobs=N_JOBS, random_state=draw.seed), draw.seed)
         line.fit(thinned(X[train]))
-    with stage("Fisher vectors", seconds):
+    with stage("Fisher vectors", draw.seconds):
         vectors = encoded(line, X)
-    with stage("SVM of Fisher vectors", seconds):
+    with stage("SVM of Fisher vectors", draw.seconds):
         predicted = svm(vectors @ vectors[train].T, y[train], train)
     return {FISHER_ROW: mean_of_classes(y[test], predicted[test])}
 
@@ -248,10 +254,13 @@ def main() -> None:
     found: dict[str, list[float]] = {name: [] for name in PUBLISHED}
     for number in range(1, n_draws + 1):
         spent: dict[str, float] = {}
-        train, test = draw(y, np.random.default_rng([arguments.seed, number]))
-        rows, kernel = words_rows(X, y, train, test, arguments.seed + number, spent)
-        rows |= vlad_rows(X, files, y, train, test, kernel, arguments.seed + number, spent)
-        rows |= fisher_row(X, y, train, test, arguments.seed + number, spent)
+        train, test = drawn(y, np.random.default_rng([arguments.seed, number]))
+        with stage("extraction of mirrored images", spent):
+            mirrored = extract([files[i] for i in train], mirrored=True)
+        draw = Draw(train, test, mirrored, arguments.seed + number, spent)
+        rows, kernel = words_rows(X, y, draw)
+        rows |= vlad_rows(X, y, draw, kernel)
+        rows |= fisher_row(X, y, draw)
         for name, accuracy in rows.items():
             found[name].append(accuracy)
         print(f"draw {number}: " + ", ".join(f"{name} {accuracy:.1f}" for name, accuracy in rows.items()))
