@@ -11,11 +11,14 @@ import pytest
 from cvretrieval.metrics import (
     PROTOCOL_NAMES,
     AveragePrecision,
+    MAPAtR,
     NSScore,
+    PlaceRecall,
     PrecisionAtK,
     RecallAtK,
     Relevance,
     Revisited,
+    RPrecision,
     evaluate_rankings,
     get_protocol,
 )
@@ -72,13 +75,16 @@ def test_metric_learning_program(data, setting):
     rankings = {
         int(query): database[np.argsort(distances[query][database], kind="stable")].tolist() for query in queries
     }
-    result = evaluate_rankings(truth, rankings, [RecallAtK((1, 2, 4, 8, 16)), "precision@1"])
+    result = evaluate_rankings(truth, rankings, [RecallAtK((1, 2, 4, 8, 16)), "precision@1", "r_precision", "map@r"])
     for k in (1, 2, 4, 8, 16):
         expected = float(data[f"metric_learning/own_{setting}_recall_at_{k}"])
         assert result.figures[f"R@{k}"] == pytest.approx(expected, abs=1e-12)
-    # pytorch-metric-learning leaves out queries without a match, as P@k does here.
-    expected = float(data[f"metric_learning/{setting}_precision_at_1"])
-    assert result.figures["P@1"] == pytest.approx(expected, abs=1e-12)
+    # pytorch-metric-learning leaves out queries without a match, as the other figures do here.
+    for label, key in (
+        ("P@1", "precision_at_1"), ("R-precision", "r_precision"), ("MAP@R", "mean_average_precision_at_r")
+    ):  # fmt: skip
+        assert result.figures[label] == pytest.approx(float(data[f"metric_learning/{setting}_{key}"]), abs=1e-12)
+    assert result.n_truncated == 0
     assert len(result.per_query["R@1"]) == len(queries)
 
 
@@ -168,6 +174,11 @@ def test_every_label_names_its_protocol():
         ("precision@5", PrecisionAtK((5,))),
         ("ns", NSScore(4)),
         ("ns@3", NSScore(3)),
+        ("r_precision", RPrecision()),
+        ("map@r", MAPAtR()),
+        ("vpr-25m", PlaceRecall()),
+        ("vpr-12.5m-panorama@1", PlaceRecall((1,), 12.5, one_per_panorama=True)),
+        ("vpr-10frames@1,5", PlaceRecall((1, 5), 10, "frames")),
         ("revisited-hard", Revisited("hard")),
         ("revisited-easy@1", Revisited("easy", (1,))),
     ],
@@ -178,7 +189,22 @@ def test_names(name, protocol):
     assert get_protocol(protocol) is protocol
 
 
-@pytest.mark.parametrize("name", ["map", "oxford@3", "ns@1,2", "recall@", "recall@,", "revisited", "revisited-medium@"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "map",
+        "oxford@3",
+        "ns@1,2",
+        "recall@",
+        "recall@,",
+        "revisited",
+        "revisited-medium@",
+        "vpr-10.5frames",
+        "map@r@2",
+        "r_precision@2",
+        "recall@0",
+    ],
+)
 def test_unknown_names(name):
     with pytest.raises(ValueError, match=r"There is no protocol .* Known: oxford, finite_sum"):
         get_protocol(name)

@@ -2,16 +2,24 @@
 
 from cvretrieval.metrics.evaluation import EvaluationResult, evaluate_rankings
 from cvretrieval.metrics.protocols import (
+    BENCHMARKS,
+    PROTOCOL_GROUPS,
     PROTOCOL_NAMES,
     AveragePrecision,
+    Benchmark,
+    BenchmarkProtocol,
     EvaluationProtocol,
+    MAPAtR,
     NSScore,
+    PlaceRecall,
     PrecisionAtK,
     QueryTruth,
     RecallAtK,
     Relevance,
     Revisited,
+    RPrecision,
     get_protocol,
+    get_protocols,
 )
 from cvretrieval.metrics.ranking import (
     JudgedRanking,
@@ -23,20 +31,28 @@ from cvretrieval.metrics.ranking import (
 )
 
 __all__ = [
+    "BENCHMARKS",
+    "PROTOCOL_GROUPS",
     "PROTOCOL_NAMES",
     "AveragePrecision",
+    "Benchmark",
+    "BenchmarkProtocol",
     "EvaluationProtocol",
     "EvaluationResult",
     "JudgedRanking",
+    "MAPAtR",
     "NSScore",
+    "PlaceRecall",
     "PrecisionAtK",
     "QueryTruth",
+    "RPrecision",
     "RecallAtK",
     "Relevance",
     "Revisited",
     "average_precision",
     "evaluate_rankings",
     "get_protocol",
+    "get_protocols",
     "judge_ranking",
     "mean_average_precision",
     "precision_at_k",

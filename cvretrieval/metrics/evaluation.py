@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval._validation import check_number
-from cvretrieval.metrics.protocols import EvaluationProtocol, QueryTruth, get_protocol
+from cvretrieval.metrics.protocols import EvaluationProtocol, QueryTruth, get_protocols
 from cvretrieval.metrics.ranking import JudgedRanking
 
 
@@ -37,6 +37,8 @@ class EvaluationResult:
         counts as not found.
     n_database : int or None
         Size of the database, if it was given.
+    rules : dict of str to dict
+        Name of the protocol → what it fixes, in words; see `EvaluationProtocol.rules`.
     """
 
     protocols: tuple[str, ...]
@@ -47,6 +49,7 @@ class EvaluationResult:
     list_lengths: tuple[int, int]
     n_truncated: int
     n_database: int | None = None
+    rules: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -73,6 +76,7 @@ class EvaluationResult:
         """Return a form that JSON can hold, per-query values included."""
         return {
             "protocols": list(self.protocols),
+            "rules": {name: dict(rules) for name, rules in self.rules.items()},
             "figures": dict(self.figures),
             "n_queries": self.n_queries,
             "n_evaluated": {label: len(values) for label, values in self.per_query.items()},
@@ -110,7 +114,7 @@ def evaluate_rankings(
         Best first. A list may be cut off anywhere, or empty where a query failed: what it does not hold counts as not
         found, and the result says so.
     protocol : str, EvaluationProtocol or a sequence of them, default="oxford"
-        See `get_protocol`.
+        See `get_protocols`.
     n_database : int, optional
         Size of the database, stated in the result.
 
@@ -127,8 +131,7 @@ def evaluate_rankings(
     R@1                     1.0000  over 2 queries
     """
     check_number("evaluate_rankings", "n_database", n_database, low=1, integer=True, optional=True)
-    names = [protocol] if isinstance(protocol, (str, EvaluationProtocol)) else list(protocol)
-    protocols = [get_protocol(name) for name in names]
+    protocols = get_protocols(protocol)
     if not protocols or not ground_truth:
         raise ValueError(f"Nothing to evaluate: {len(ground_truth)} queries, {len(protocols)} protocols.")
     lists = _align(ground_truth, rankings)
@@ -146,7 +149,8 @@ def evaluate_rankings(
                 continue
             for label, value in zip(rule.labels, rule.figures(judged), strict=True):
                 per_query[label][query] = value
-            reaches_depth = rule.depth is not None and judged.n_ranked >= rule.depth
+            depth = rule.depth_for(judged.n_relevant)
+            reaches_depth = depth is not None and judged.n_ranked >= depth
             if len(judged.positions) < judged.n_relevant and not reaches_depth:
                 truncated.add(query)
     for rule in protocols:
@@ -165,6 +169,7 @@ def evaluate_rankings(
         list_lengths=(min(lengths), max(lengths)),
         n_truncated=len(truncated),
         n_database=n_database,
+        rules={rule.name: rule.rules for rule in protocols},
     )
 
 
