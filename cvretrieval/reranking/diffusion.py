@@ -9,14 +9,20 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cvretrieval._kernels.neighbor_graph import conjugate_gradient, count_mutual_neighbors, fill_mutual_affinities
+from cvretrieval._parallel import block_slices
 from cvretrieval._validation import check_number
 from cvretrieval.reranking.base import Reranker
 from cvretrieval.reranking.database import Database
 from cvretrieval.reranking.neighbors import nearest_neighbors
 from cvretrieval.reranking.ranking import Ranking
 
-# Numbers in each of the arrays that the solver works on.
-_MOST_VALUES = 4_000_000
+# The solver reads its vectors in random order, so they should fit in cache; each of some columns costs less than one
+# alone. How they are cut does not change the result.
+_CACHED_VALUES = 500_000
+_MOST_COLUMNS = 16
+
+# Numbers in the right-hand sides of one block of queries.
+_MOST_VALUES = 16_000_000
 
 
 class Diffusion(Reranker):
@@ -148,18 +154,13 @@ class Diffusion(Reranker):
         allowed = np.ones(n_images, dtype=np.bool_) if within is None else np.zeros(n_images, dtype=np.bool_)
         if within is not None:
             allowed[within] = True
+        y = np.zeros((n_images, len(targets)))
+        for column, (images, values) in enumerate(targets):
+            y[images, column] = values
         found = []
-        # Memory, not the result, depends on how many are solved at once.
-        size = max(1, _MOST_VALUES // n_images)
-        for start in range(0, len(targets), size):
-            part = targets[start : start + size]
-            y = np.zeros((n_images, len(part)))
-            for column, (images, values) in enumerate(part):
-                y[images, column] = values
-            solutions, _ = solve(self._transitions, y, self.alpha, self.max_iter, self.tol)
-            for f in solutions.T:
-                reached = np.flatnonzero(allowed & (f > 0))
-                found.append((reached, f[reached]))
+        for f in solve(self._transitions, y, self.alpha, self.max_iter, self.tol)[0].T:
+            reached = np.flatnonzero(allowed & (f > 0))
+            found.append((reached, f[reached]))
         return found
 
     def _truncated(
@@ -179,6 +180,11 @@ class Diffusion(Reranker):
         if known is None or known[0] is not self.graph_:
             self._known_transitions = known = (self.graph_, normalized(self.graph_))
         return known[1]
+
+    def _queries_per_block(self, n_queries: int) -> int:
+        # Two arrays of a column per query and a row per image are held.
+        rows = len(self._database) if self.n_truncate is None else min(len(self._database), self.n_truncate)
+        return max(1, min(super()._queries_per_block(n_queries), _MOST_VALUES // rows))
 
     def _n_needed(self, n_images: int, k: int) -> int:
         return int(self.n_query_neighbors)
@@ -219,8 +225,13 @@ def solve(
     """Return f with (I − αS) f = y, column by column, and the number of steps; see `conjugate_gradient`."""
     solutions = np.empty_like(y)
     n_iter = np.empty(y.shape[1], dtype=np.int64)
-    conjugate_gradient(
-        transitions.indptr.astype(np.int64, copy=False), transitions.indices.astype(np.int32, copy=False),
-        transitions.data, float(alpha), y, int(max_iter), float(tol), solutions, n_iter,
-    )  # fmt: skip
+    indptr = transitions.indptr.astype(np.int64, copy=False)
+    indices = transitions.indices.astype(np.int32, copy=False)
+    for columns in block_slices(y.shape[1], max(1, min(_MOST_COLUMNS, _CACHED_VALUES // max(1, len(y))))):
+        part = np.ascontiguousarray(y[:, columns])
+        solved = np.empty_like(part)
+        conjugate_gradient(
+            indptr, indices, transitions.data, float(alpha), part, int(max_iter), float(tol), solved, n_iter[columns]
+        )
+        solutions[:, columns] = solved
     return solutions, n_iter
