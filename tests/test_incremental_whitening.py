@@ -85,7 +85,9 @@ def test_the_eigenproblem_is_solved_when_it_is_needed(X, monkeypatch):
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))], ids=str)
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))], ids=["copy", "deepcopy", "pickle"]
+)
 def test_copies_before_and_after_solving(copied, X):
     parts = from_batches(PCAWhitening(3), X[:50], [10])
     expected = PCAWhitening(3).fit(X[:50]).transform(X)

@@ -108,13 +108,14 @@ def test_sample_is_bounded_and_seeded(rng):
         contract.test_same_seed_same_result,
         contract.test_wrong_dimension_names_both_numbers,
         contract.test_a_bare_matrix_is_refused_by_name,
-        contract.test_state_and_configuration_round_trip,
+        contract.test_saved_and_loaded_it_returns_the_same_bits,
+        contract.test_its_configuration_is_plain_json,
     ],
     ids=lambda check: check.__name__,
 )
-def test_contract(estimator, check, X, rng):
+def test_contract(estimator, check, X, rng, tmp_path):
     """The contract of codebooks on bytes; the checks on float input are those that do not apply."""
-    arguments = {"estimator": estimator, "X": X, "rng": rng}
+    arguments = {"estimator": estimator, "X": X, "rng": rng, "tmp_path": tmp_path}
     names = check.__code__.co_varnames[: check.__code__.co_argcount]
     check(**{name: arguments[name] for name in names})
 
