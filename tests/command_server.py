@@ -188,6 +188,8 @@ def run_child(
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         faulthandler.enable(descriptor)
+        # Shells start what runs in the background with SIGINT ignored, and children inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if shard_images:
             from cvretrieval.retrieval import ingestion
 
