@@ -34,11 +34,11 @@ class InvertedIndex(PostingIndex, BaseEstimator):
         - ``"cosine"``, of bags of words: Σ_k w_k q_k x_k / (√(Σ_k w_k q_k²) √(Σ_k w_k x_k²)), the cosine of the tf-idf
           vectors;
         - ``"inner_product"``, of bags of words: Σ_k w_k q_k x_k;
-        - ``"hamming_embedding"``, of features with 64-bit signatures (`HammingEmbedding`): the weights
+        - ``"hamming_embedding"``, of features with binary signatures (`VisualWords`): the weights
           exp(−h²/σ²) of all pairs of features with one word and h ≤ `max_distance` differing bits, times w_k, divided
           by √(Σ w_k) over the features of the query and of the image;
-        - ``"asmk"``, of words with aggregated residuals or their signs (`ASMK`): Σ_k w_k s(u_k) over common words, with
-          s(u) = u^alpha for u ≥ `threshold` and 0 below, u the inner product of the residuals or 1 − 2h / n_bits,
+        - ``"asmk"``, of words with aggregated residuals or their signs (`VisualWords`): Σ_k w_k s(u_k) over common
+          words, with s(u) = u^alpha for u ≥ `threshold` and 0 below, u the inner product of the residuals or 1 − 2h / n_bits,
           divided by √(Σ w_k) over the words of the query and of the image.
     idf : {"collection", None} or ndarray of shape (n_words,), default="collection"
         Weights of the words: ln(N / N_k) of the images that the index holds at the time of the search (0 for words that
@@ -81,8 +81,7 @@ class InvertedIndex(PostingIndex, BaseEstimator):
     until their segment is merged with another or `compact`. Additions of any size are merged like the digits of a
     binary counter.
 
-    Multiple assignment belongs to the queries: encode them with several words per feature (``query_words`` of the
-    encoders), the images with one.
+    Multiple assignment belongs to the queries: give them several words per feature, the images one.
 
     The idf is squared because it weights both sides, as in COLMAP. Counting matches for the burstiness is COLMAP's,
     too; Jégou et al. (2009) weight a match by √(s / Σ s) of its similarity s, the same where all similarities are.
@@ -233,7 +232,7 @@ class InvertedIndex(PostingIndex, BaseEstimator):
         """Refuse what `metric` does not compare."""
         has_signatures = rows.values.ndim == 2
         if has_signatures != (self.metric in _WORDS):
-            takes = "VisualWords, as HammingEmbedding and ASMK give" if self.metric in _WORDS else "sparse vectors"
+            takes = "VisualWords" if self.metric in _WORDS else "sparse vectors"
             raise ValueError(f"metric={self.metric!r} of InvertedIndex compares {takes}. {name} are {rows.form}.")
         if self.metric == "hamming_embedding" and rows.n_bits is None:
             raise ValueError(f"metric='hamming_embedding' compares binary signatures. {name} are {rows.form}.")
