@@ -38,8 +38,8 @@ class InvertedIndex(PostingIndex, BaseEstimator):
           exp(−h²/σ²) of all pairs of features with one word and h ≤ `max_distance` differing bits, times w_k, divided
           by √(Σ w_k) over the features of the query and of the image;
         - ``"asmk"``, of words with aggregated residuals or their signs (`VisualWords`): Σ_k w_k s(u_k) over common
-          words, with s(u) = u^alpha for u ≥ `threshold` and 0 below, u the inner product of the residuals or 1 − 2h / n_bits,
-          divided by √(Σ w_k) over the words of the query and of the image.
+          words, with s(u) = u^alpha for u ≥ `threshold` and 0 below, u the inner product of the residuals or
+          1 − 2h / n_bits, divided by √(Σ w_k) over the words of the query and of the image.
     idf : {"collection", None} or ndarray of shape (n_words,), default="collection"
         Weights of the words: ln(N / N_k) of the images that the index holds at the time of the search (0 for words that
         none of them contains), 1, or the given ones. See Notes.
