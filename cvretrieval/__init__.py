@@ -29,6 +29,7 @@ _PUBLIC = {
     "KMeansCodebook": "codebooks",
     "KMajorityCodebook": "codebooks",
     "VocabularyTree": "codebooks",
+    "ApproximateWords": "codebooks",
     "GMMCodebook": "codebooks",
     "VLAD": "encoders",
     "BagOfWords": "encoders",

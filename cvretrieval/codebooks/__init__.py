@@ -1,5 +1,6 @@
 """Codebooks: visual words learned from local descriptors."""
 
+from cvretrieval.codebooks.approximate_words import ApproximateWords
 from cvretrieval.codebooks.assignment import NearestWord, NearestWords
 from cvretrieval.codebooks.given_mixture import gmm_parameters, resolve_gmm
 from cvretrieval.codebooks.gmm import GMMCodebook
@@ -12,6 +13,7 @@ from cvretrieval.codebooks.soft_assignment import AllWords, SoftWords, learn_sig
 
 __all__ = [
     "AllWords",
+    "ApproximateWords",
     "GMMCodebook",
     "GaussianPosteriors",
     "KMajorityCodebook",

@@ -17,6 +17,8 @@ from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._kernels.nearest_center import center_means, sum_of_squares
 from cvretrieval._parallel import single_threaded
 from cvretrieval._validation import check_choice, check_number, describe_array
+from cvretrieval.codebooks.approximate_lloyd import approximate_lloyd
+from cvretrieval.codebooks.approximate_words import MEASURED, ApproximateWords
 from cvretrieval.codebooks.assignment import NearestWord
 from cvretrieval.codebooks.lloyd import KMeansResult, lloyd, start_of_lloyd
 from cvretrieval.feature_chunks import check_feature_chunks, sample_descriptors
@@ -24,6 +26,9 @@ from cvretrieval.local_features import check_local_features
 
 # Up to here Lloyd's algorithm on the default sample takes seconds; beyond, mini-batches cost 2 % of the objective.
 _LLOYD_WORDS = 512
+
+# Beyond, mini-batches, of four descriptors for each word compared with all words, take hours.
+_MINIBATCH_WORDS = 16_384
 
 # Descriptors times words from which Lloyd's algorithm is our own. Below, scikit-learn's takes seconds in one thread.
 _LARGE = 2**26
@@ -36,8 +41,16 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
     ----------
     n_words : int, default=64
         Number of words. May exceed the number of distinct descriptors: the surplus words stay empty, with a warning.
-    algorithm : {"auto", "lloyd", "minibatch"}, default="auto"
-        "auto" takes Lloyd's for up to 512 words, mini-batches beyond.
+    algorithm : {"auto", "lloyd", "minibatch", "approximate"}, default="auto"
+        "auto" takes Lloyd's for up to 512 words, mini-batches for up to 16,384, and beyond these Lloyd's with
+        approximately nearest words ("approximate k-means", Philbin et al. 2007), up to millions. "approximate" starts
+        from random descriptors, and reads bytes and memory-mapped arrays as they are, block by block.
+    assignment : {"exact", "approximate", "hnsw"}, default="exact"
+        How `predict`, and encoders given the codebook, find words: by comparison with all, or by `ApproximateWords`, in
+        the nearest cells or by faiss's graph. A tenth of the sample, 4,096 descriptors at most, is then left out from
+        learning, and the recall is measured on it.
+    recall : float, default=0.95
+        Share of descriptors that must find their nearest word, unless the assignment is exact.
     max_samples : int or None, default=100000
         At most so many descriptors are used, drawn without replacement; None takes all. Bounds time and memory.
     max_iter : int, default=50
@@ -47,8 +60,9 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
     n_init : int, default=1
         Starts by k-means++; the best is kept.
     n_jobs : int, optional
-        Threads of Lloyd's algorithm where there are more than 67 million pairs of descriptor and word; the number does
-        not change a bit of the result. Everything else runs in one thread.
+        Threads of Lloyd's algorithm where there are more than 67 million pairs of descriptor and word, of the
+        approximate algorithm and of approximate assignment; the number does not change a bit of the result. Everything
+        else runs in one thread.
     random_state : int, RandomState or None, default=None
         Seed of the sample and the starts.
 
@@ -71,6 +85,8 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         Words that no descriptor of the sample is nearest to.
     n_duplicate_words_ : int
         Words equal to an earlier one; they are empty, too.
+    search_ : ApproximateWords
+        Says which recall was reached, ``search_.recall_``, and by how many probes; only if the assignment is not exact.
 
     Notes
     -----
@@ -81,6 +97,8 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
     References
     ----------
     .. [1] D. Sculley, "Web-scale k-means clustering", WWW 2010 (mini-batches, `partial_fit`).
+    .. [2] J. Philbin, O. Chum, M. Isard, J. Sivic and A. Zisserman, "Object retrieval with large vocabularies and fast
+       spatial matching", CVPR 2007, section 3.1 (approximate k-means).
 
     Examples
     --------
@@ -104,6 +122,8 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         n_words: int = 64,
         *,
         algorithm: str = "auto",
+        assignment: str = "exact",
+        recall: float = 0.95,
         max_samples: int | None = 100_000,
         max_iter: int = 50,
         tol: float = 1e-4,
@@ -113,6 +133,8 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
     ) -> None:
         self.n_words = n_words
         self.algorithm = algorithm
+        self.assignment = assignment
+        self.recall = recall
         self.max_samples = max_samples
         self.max_iter = max_iter
         self.tol = tol
@@ -137,16 +159,34 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         """
         self._check_parameters()
         random_state = check_random_state(self.random_state)
-        rows = sample_descriptors(X, self.max_samples, random_state, estimator=self).astype(np.float32, copy=False)
+        rows = sample_descriptors(X, self.max_samples, random_state, estimator=self)
         self.n_samples_, self.n_dims_ = rows.shape
         distinct = np.unique(rows, axis=0) if len(rows) <= 2 * self.n_words else None
         if distinct is not None and len(distinct) <= self.n_words:
-            counts = self._take_all(distinct, rows)
+            left_out = np.arange(len(rows))
+            counts = self._take_all(distinct.astype(np.float32), rows.astype(np.float32, copy=False))
         else:
-            counts = self._learn(rows, random_state)
+            left_out = self._leave_out(len(rows), random_state)
+            counts = self._learn(rows, left_out, random_state)
         self.counts_ = counts
         self._count_useless_words(counts)
+        self._arrange(rows[left_out] if len(left_out) else rows[:MEASURED])
         return self
+
+    def _leave_out(self, n_rows: int, random_state: np.random.RandomState) -> NDArray[np.int64]:
+        """Choose the descriptors that the recall is measured on; none may be missing for the words themselves."""
+        n_left_out = min(MEASURED, n_rows // 10, n_rows - int(self.n_words))
+        if self.assignment == "exact" or n_left_out < 1:
+            return np.empty(0, dtype=np.int64)
+        return np.sort(random_state.choice(n_rows, n_left_out, replace=False))
+
+    def _arrange(self, rows: NDArray[Any]) -> None:
+        """Prepare the approximate assignment to the words, if it is asked for."""
+        if self.assignment == "exact":
+            return
+        method = "hnsw" if self.assignment == "hnsw" else "cells"
+        search = ApproximateWords(recall=self.recall, method=method, n_jobs=self.n_jobs, random_state=0)
+        self.search_ = search.fit_words(self.cluster_centers_, rows)
 
     def partial_fit(self, X: Any, y: Any = None) -> KMeansCodebook:
         """Move the words towards the descriptors of one batch (mini-batch k-means); all of them are used.
@@ -172,8 +212,7 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         rows = sample_descriptors(X, None, check_random_state(0), estimator=self).astype(np.float32, copy=False)
         if is_first:
             self._start(rows)
-        with single_threaded():
-            words = NearestWord(self.cluster_centers_, self).assign(rows, image=0)
+        words = self._nearest(rows)
         means, counts = self.cluster_centers_.copy(), np.empty(len(self.cluster_centers_), dtype=np.int64)
         center_means(rows, words, np.empty(means.shape), counts, means)
         self.inertia_ = sum_of_squares(rows, self.cluster_centers_, words)
@@ -184,6 +223,7 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         self.n_samples_ += len(rows)
         self.n_empty_words_ = int(np.count_nonzero(self.counts_ == 0))
         self.n_duplicate_words_ = len(self.counts_) - len(np.unique(self.cluster_centers_, axis=0))
+        self._arrange(rows[:MEASURED])
         return self
 
     def _start(self, rows: NDArray[np.float32]) -> None:
@@ -208,14 +248,28 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         """
         check_is_fitted(self, "cluster_centers_")
         X = check_local_features(X, n_dims=self.n_dims_, estimator=self)
+        if self.finds_own_words:
+            return self.search_.assign(X, n_jobs=self.n_jobs, owner=self)
         nearest = NearestWord(self.cluster_centers_, self)
         with single_threaded():
             words = [nearest.assign(image.descriptors, i) for i, image in enumerate(X)]
         return np.concatenate(words) if words else np.empty(0, dtype=np.int32)
 
+    @property
+    def finds_own_words(self) -> bool:
+        """Whether `predict` says which word a descriptor is, rather than the nearest centre."""
+        return self.assignment != "exact" and hasattr(self, "search_")
+
+    @property
+    def n_words_(self) -> int:
+        """Number of words."""
+        return len(self.cluster_centers_)
+
     def _check_parameters(self) -> None:
         check_number(self, "n_words", self.n_words, low=1, integer=True)
-        check_choice(self, "algorithm", self.algorithm, ("auto", "lloyd", "minibatch"))
+        check_choice(self, "algorithm", self.algorithm, ("auto", "lloyd", "minibatch", "approximate"))
+        check_choice(self, "assignment", self.assignment, ("exact", "approximate", "hnsw"))
+        check_number(self, "recall", self.recall, low=0, high=1, low_open=True)
         check_number(self, "max_samples", self.max_samples, low=1, integer=True, optional=True)
         check_number(self, "max_iter", self.max_iter, low=1, integer=True)
         check_number(self, "tol", self.tol, low=0)
@@ -229,8 +283,19 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         self.n_iter_ = 0
         return self._count_words(rows)
 
-    def _learn(self, rows: NDArray[np.float32], random_state: np.random.RandomState) -> NDArray[np.int64]:
+    def _learn(
+        self, rows: NDArray[Any], left_out: NDArray[np.int64], random_state: np.random.RandomState
+    ) -> NDArray[np.int64]:
         """Learn the words, and return the number of descriptors of each."""
+        if self.algorithm == "approximate" or (self.algorithm == "auto" and self.n_words > _MINIBATCH_WORDS):
+            return self._keep(
+                approximate_lloyd(
+                    rows, left_out, int(self.n_words), max_iter=int(self.max_iter), tol=float(self.tol),
+                    n_jobs=self.n_jobs, random_state=random_state,
+                )
+            )  # fmt: skip
+        rows = np.delete(rows, left_out, axis=0) if len(left_out) else rows
+        rows = rows.astype(np.float32, copy=False)
         is_minibatch = self.algorithm == "minibatch" or (self.algorithm == "auto" and self.n_words > _LLOYD_WORDS)
         if not is_minibatch and len(rows) * self.n_words >= _LARGE:
             return self._learn_large(rows, random_state)
@@ -241,8 +306,10 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
             start = start_of_lloyd(rows, int(self.n_words), random_state, n_jobs=self.n_jobs, owner=self)
             return lloyd(rows, start, max_iter=int(self.max_iter), tol=float(self.tol), n_jobs=self.n_jobs, owner=self)
 
-        best = min((run() for _ in range(int(self.n_init))), key=lambda result: result.inertia)
-        self.cluster_centers_, counts, self.inertia_, self.n_iter_ = best
+        return self._keep(min((run() for _ in range(int(self.n_init))), key=lambda result: result.inertia))
+
+    def _keep(self, result: KMeansResult) -> NDArray[np.int64]:
+        self.cluster_centers_, counts, self.inertia_, self.n_iter_ = result
         return counts
 
     def _learn_small(
@@ -267,9 +334,11 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         return self._count_words(rows)
 
     def _count_words(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
+        return np.bincount(self._nearest(rows), minlength=int(self.n_words))
+
+    def _nearest(self, rows: NDArray[np.float32]) -> NDArray[np.int32]:
         with single_threaded():
-            words = NearestWord(self.cluster_centers_, self).assign(rows, image=0)
-        return np.bincount(words, minlength=int(self.n_words))
+            return NearestWord(self.cluster_centers_, self).assign(rows, image=0)
 
     def _count_useless_words(self, counts: NDArray[np.int64]) -> None:
         self.n_empty_words_ = int(self.n_words - np.count_nonzero(counts))

@@ -8,6 +8,7 @@ from cvretrieval import (
     SIFT,
     SURF,
     VLAD,
+    ApproximateWords,
     BagOfWords,
     ClassConditionalGMM,
     DenseSIFT,
@@ -57,6 +58,10 @@ PER_DESCRIPTOR = {
 CODEBOOKS = {
     "KMeansCodebook": KMeansCodebook(n_words=5, random_state=0),
     "KMeansCodebook-lloyd": KMeansCodebook(n_words=5, algorithm="lloyd", random_state=0),
+    "KMeansCodebook-approximate": KMeansCodebook(
+        n_words=5, algorithm="approximate", assignment="approximate", random_state=0
+    ),
+    "ApproximateWords": ApproximateWords(KMeansCodebook(n_words=5, random_state=0), random_state=0),
     "VocabularyTree": VocabularyTree(branching=5, depth=1, random_state=0),
     "VocabularyTree-deep": VocabularyTree(branching=5, depth=2, max_samples=100, random_state=0),
     "GMMCodebook": GMMCodebook(n_components=5, random_state=0),
