@@ -248,6 +248,22 @@ def squared_distance(rows, i, centers, k):
     return square
 
 
+@njit(fastmath=True)
+def sum_of_rows(centers, first, stop):
+    """Return the sum of all elements of some rows, Σ_{first ≤ k < stop} Σ_d c_kd.
+
+    Parameters
+    ----------
+    centers : float32 (n_centers, n_dims)
+    first, stop : int
+    """
+    total = np.float32(0.0)
+    for k in range(first, stop):
+        for d in range(centers.shape[1]):
+            total += centers[k, d]
+    return total
+
+
 @njit
 def scan_cells(projected, squares, rows, order, bounds, cells, short, centers, numbers, distances, words):
     """Find the nearest word of each row in its cells, or keep the one it has: argmin ‖x − c‖², ties to the lowest.
@@ -282,6 +298,9 @@ def scan_cells(projected, squares, rows, order, bounds, cells, short, centers, n
         first, stop = cells[cell], cells[cell + 1]
         if first == stop:
             continue
+        if bounds[cell + 1] - bounds[cell] >= _SCANNED:
+            # From front to back into the cache: one by one, in the order of need, each would wait for memory.
+            scratch[0] = sum_of_rows(centers, first, stop)
         for start in range(bounds[cell], bounds[cell + 1], _SCANNED):
             members = order[start : min(start + _SCANNED, bounds[cell + 1])]
             gather_rows(projected, members, gathered)

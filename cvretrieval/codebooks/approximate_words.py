@@ -36,7 +36,7 @@ class ApproximateWords(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
     n_probes : int, optional
         Cells that a descriptor looks into (words kept in mind with "hnsw"), instead of `recall`.
     method : {"cells", "hnsw"}, default="cells"
-        "cells": words are grouped into some 4 √n_words cells by two levels of k-means, and all words of the nearest
+        "cells": words are grouped into some 8 √n_words cells by two levels of k-means, and all words of the nearest
         cells are compared. "hnsw": the graph of faiss, which must be installed (extra "faiss").
     max_samples : int, default=4096
         Descriptors of `X` on which the recall is measured.

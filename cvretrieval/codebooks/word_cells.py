@@ -53,8 +53,8 @@ class Layout(NamedTuple):
 
 
 def default_branching(n_words: int) -> int:
-    """Return the number of groups, and of cells in each: about 4 √n_words cells together, 1 for very few words."""
-    return max(int(np.sqrt(min(4 * np.sqrt(n_words), n_words / 4))), 1)
+    """Return the number of groups, and of cells in each: about 8 √n_words cells together, 1 for very few words."""
+    return max(int(np.sqrt(min(8 * np.sqrt(n_words), n_words / 4))), 1)
 
 
 def arrange(
