@@ -32,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import data_folder, paired, report
@@ -47,7 +48,7 @@ PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
 def write_descriptors(folder: Path | None, file: Path, n: int) -> None:
-    """Write `n` descriptors to a file, photograph by photograph in random order; rounded to bytes, none of them zero."""
+    """Write `n` descriptors to a file, photograph by photograph in random order: bytes, none of them zero."""
     rows = np.lib.format.open_memmap(file, "w+", np.uint8, (n, 128))
     if folder is None:
         rng = np.random.default_rng(0)
@@ -115,8 +116,8 @@ def learn_row(file: Path, folder: Path, arguments: argparse.Namespace) -> None:
         for line in lines[1:]:
             n_iter, inertia, n_empty, recall, n_probes = (float(value) for value in line.split())
             print(
-                f"  {n_iter:.0f} iterations, mean squared distance {inertia / arguments.descriptors:.0f}, {n_empty:.0f} "
-                f"words empty; {n_probes:.0f} probes for a recall of {recall:.3f} on descriptors left out"
+                f"  {n_iter:.0f} iterations, mean squared distance {inertia / arguments.descriptors:.0f}, "
+                f"{n_empty:.0f} words empty; {n_probes:.0f} probes for a recall of {recall:.3f} on descriptors left out"
             )
 
 
@@ -253,18 +254,18 @@ def faiss_hnsw_curve(words: np.ndarray, looked_up: np.ndarray, measured: np.ndar
 
 
 def faiss_point(
-    name: str, index: object, words: np.ndarray, looked_up: np.ndarray, measured: np.ndarray, nearest: np.ndarray,
+    name: str, index: Any, words: np.ndarray, looked_up: np.ndarray, measured: np.ndarray, nearest: np.ndarray,
     repeats: int,
 ) -> None:  # fmt: skip
     """Print one point of faiss's curve; the graph is slow, so it gets fewer descriptors."""
     few = np.ascontiguousarray(looked_up[:16_384].astype(np.float32))
-    found = index.search(measured.astype(np.float32), 1)[1][:, 0]  # type: ignore[attr-defined]
+    found = index.search(measured.astype(np.float32), 1)[1][:, 0]
     recall = share_of_nearest(measured, words, found, nearest)
-    per_second = speed(lambda: index.search(few, 1), len(few), repeats)  # type: ignore[attr-defined]
+    per_second = speed(lambda: index.search(few, 1), len(few), repeats)
     print(f"  {name}: recall {recall:.3f}, {per_second / 1e3:.1f} thousand descriptors/s")
 
 
-def import_faiss() -> object:
+def import_faiss() -> Any:
     try:
         import faiss
     except ImportError:

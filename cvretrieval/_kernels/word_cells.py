@@ -18,9 +18,6 @@ _ROWS = 48
 # Rows of one product with the words of a cell.
 _SCANNED = 64
 
-# Bounds that are compared in vectors before one is looked at.
-_CHUNK = 32
-
 # Of the squared norm, beyond what sums in float32 lose: a bound must never be too low.
 _SLACK = 1e-5
 
@@ -294,6 +291,7 @@ def scan_cells(projected, squares, rows, order, bounds, cells, short, centers, n
         most = max(most, cells[k + 1] - cells[k])
     gathered = np.empty((_SCANNED, projected.shape[1]), dtype=np.float32)
     scratch = np.empty(_SCANNED * most, dtype=np.float32)
+    candidates = np.empty(most + 1, dtype=np.int32)
     for cell in range(len(cells) - 1):
         first, stop = cells[cell], cells[cell + 1]
         if first == stop:
@@ -311,12 +309,12 @@ def scan_cells(projected, squares, rows, order, bounds, cells, short, centers, n
                 # Whole arrays and places in them: slices would cost as much as the scan.
                 distances[row], words[row] = scan_products(
                     products, i, stop - first, centers, first, numbers, rows, row, squares[row], distances[row],
-                    words[row],
+                    words[row], candidates,
                 )  # fmt: skip
 
 
 @njit(fastmath=True)
-def scan_products(products, i, n, centers, first, numbers, rows, row, square, distance, word):
+def scan_products(products, i, n, centers, first, numbers, rows, row, square, distance, word, candidates):
     """Return squared distance and number of the best word of one cell, or the given ones.
 
     Parameters
@@ -332,25 +330,35 @@ def scan_products(products, i, n, centers, first, numbers, rows, row, square, di
         ‖x − o‖².
     distance, word : float32, int32
         Of the best word so far.
+    candidates : int32 (at least n + 1,)
+        Scratch.  # OUT
     """
     if distance == np.inf:
-        guess = 0
+        guess, top = 0, products[i, 0]
         for k in range(1, n):
-            guess = k if products[i, k] > products[i, guess] else guess
+            # In registers: a look at products[i, guess] would wait for the last guess.
+            is_better = products[i, k] > top
+            guess = k if is_better else guess
+            top = products[i, k] if is_better else top
         distance, word = squared_distance(rows, row, centers, first + guess), numbers[first + guess]
     slack = np.float32(_SLACK) * square
     least = np.float32(0.5) * (square - distance) - slack
-    for start in range(0, n, _CHUNK):
-        stop = min(start + _CHUNK, n)
-        # A sum of floats is what LLVM makes the best vectors of.
-        n_passing = np.float32(0)
-        for k in range(start, stop):
-            n_passing += np.float32(1) if products[i, k] >= least else np.float32(0)
-        if n_passing > 0:
-            for k in range(start, stop):
-                if products[i, k] >= least:
-                    found = squared_distance(rows, row, centers, first + k)
-                    if found < distance or (found == distance and numbers[first + k] < word):
-                        distance, word = found, numbers[first + k]
-                        least = np.float32(0.5) * (square - distance) - slack
+    # A sum of floats is what LLVM makes the best vectors of.
+    n_passing = np.float32(0)
+    for k in range(n):
+        n_passing += np.float32(1) if products[i, k] >= least else np.float32(0)
+    if n_passing == 0:
+        return distance, word
+    n_candidates = 0
+    for k in range(n):
+        # No branch, which would be mispredicted: a place that is not taken is overwritten.
+        candidates[n_candidates] = k
+        n_candidates += 1 if products[i, k] >= least else 0
+    for j in range(n_candidates):
+        k = candidates[j]
+        if products[i, k] >= least:
+            found = squared_distance(rows, row, centers, first + k)
+            if found < distance or (found == distance and numbers[first + k] < word):
+                distance, word = found, numbers[first + k]
+                least = np.float32(0.5) * (square - distance) - slack
     return distance, word

@@ -66,6 +66,8 @@ def approximate_lloyd(
             # The first words are far apart, as the last ones are, so the number holds for all iterations.
             probes = choose_probes(cells, measured, _RECALL, None, n_jobs)
         n_changed = _assign(rows, cells, centers, probes.n_groups, probes.n_cells, words, distances, n_jobs)
+        # Before the next ones are made: of a million words they are a gigabyte.
+        del cells, layout
         if n_iter == max_iter or not n_changed:
             break
         n_iter += 1
