@@ -85,7 +85,7 @@ def test_the_sample_is_bounded_seeded_and_without_replacement(rng, monkeypatch):
     seen = []
     learn = KMeansCodebook._learn
     monkeypatch.setattr(
-        KMeansCodebook, "_learn", lambda self, rows, state: seen.append(rows) or learn(self, rows, state)
+        KMeansCodebook, "_learn", lambda self, rows, *more: seen.append(rows) or learn(self, rows, *more)
     )
     for seed in (0, 0, 1):
         codebook = KMeansCodebook(3, max_samples=50, random_state=seed).fit(X)
