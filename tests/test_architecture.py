@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {
     "_version", "_validation", "_optional", "_base", "_parallel", "_state", "_durable", "_array_file", "_model_file",
-    "_saving",
+    "_saving", "_peak_memory",
 }  # fmt: skip
 FOUNDATION = BASE | {
     "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions", "visual_words"
@@ -28,6 +28,7 @@ ALLOWED = {
     "_version": set(),
     "_validation": set(),
     "_optional": set(),
+    "_peak_memory": set(),
     "_base": {"_saving"},
     "_parallel": {"_validation"},
     "_kernels": set(),

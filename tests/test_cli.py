@@ -161,7 +161,7 @@ def test_evaluate(photos, capsys):
     output = capsys.readouterr().out
     assert "R@1" in output
     assert run("evaluate", photos / "photos", "--protocol", "oxford", "--no-verify", "--json", "--words", 8, "-q") == 0
-    value = json.loads(capsys.readouterr().out)
+    value = json.loads(capsys.readouterr().out)["methods"]["vlad"]
     assert set(value["figures"]) == {"mAP (Oxford trapezoid)"} and value["n_queries"] == 8
     assert run("evaluate", photos / "photos", "--protocol", "map") == 2
     assert "no protocol 'map'" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from cvretrieval.cli.method import (
     ExifOption,
     FeaturesOption,
     MaxSizeOption,
+    MethodOption,
     PcaOption,
     SeedOption,
     UprightOption,
@@ -46,6 +47,7 @@ PhotosArgument = Annotated[
 def index(
     photos: PhotosArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the index, e.g. photos.cvr.")],
+    method: MethodOption = None,
     features: FeaturesOption = None,
     max_size: MaxSizeOption = None,
     words: WordsOption = None,
@@ -59,19 +61,19 @@ def index(
 ) -> None:
     """Index photos; run again to go on after an interruption or to bring the index up to date.
 
-    Images that are in the index unchanged are skipped. SIFT features, VLAD vectors and geometric verification.
+    Images that are in the index unchanged are skipped. SIFT features, one vector each, and geometric verification.
     """
     from cvretrieval import ImageRetriever
     from cvretrieval.retrieval.durable_folders import is_empty_folder
 
-    method: dict[str, Any] = {
-        "features": features, "max_size": max_size, "words": words, "pca": pca, "exif": exif and exif.value,
-        "upright": upright, "seed": seed,
+    options: dict[str, Any] = {
+        "method": method and method.value, "features": features, "max_size": max_size, "words": words, "pca": pca,
+        "exif": exif and exif.value, "upright": upright, "seed": seed,
     }  # fmt: skip
     session: dict[str, Any] = {"on_error": on_error.value, "n_jobs": jobs, "verbose": not quiet}
     if out.exists() and not is_empty_folder(out):
         retriever = ImageRetriever.load(out, **session)
-        changed = differences(method, retriever)
+        changed = differences(options, retriever)
         if changed:
             raise ValueError(f"{out} was built with other settings ({changed}); choose another --out for new ones.")
         report = retriever.add(photos)
@@ -79,7 +81,7 @@ def index(
         if not out.parent.is_dir():
             raise ValueError(f"The folder {out.parent} for the index does not exist.")
         _refuse_empty(photos)
-        retriever = make_retriever(method, location=out, **session).fit(photos)
+        retriever = make_retriever(options, location=out, **session).fit(photos)
         report = retriever.report_
     _summary(retriever, report, out, quiet)
 

@@ -1,4 +1,4 @@
-"""``evaluate``: figures of the method on a labelled set."""
+"""``evaluate``: figures of one or more methods on a labelled set, as one table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from cvretrieval.cli.common import JobsOption, JsonOption, OnError, OnErrorOption, QuietOption, report_failures, say
+from cvretrieval.cli.common import (
+    JobsOption,
+    JsonOption,
+    OnError,
+    OnErrorOption,
+    QuietOption,
+    check_report,
+    report_failures,
+    say,
+    table,
+)
 from cvretrieval.cli.method import (
     ExifOption,
     FeaturesOption,
@@ -19,6 +29,7 @@ from cvretrieval.cli.method import (
     WordsOption,
     make_retriever,
 )
+from cvretrieval.cli.method_specs import parse_methods
 
 
 def evaluate(
@@ -26,7 +37,7 @@ def evaluate(
         Path,
         typer.Argument(
             help="Folder of the labelled set: one sub-folder per class; or queries/ and reference/ paired by name; "
-            "or ground_truth.csv with the columns query, relevant, junk.",
+            "or ground_truth.csv with the columns query, relevant, junk; or the official layout of a benchmark.",
             metavar="DATASET",
         ),
     ],
@@ -35,16 +46,28 @@ def evaluate(
         typer.Option(
             "--protocol",
             "-p",
-            help="oxford (mAP, trapezoid), finite_sum (mAP, finite sum), recall@1,2,4, precision@1,5,10, ns (UKBench), "
-            "revisited-easy, revisited-medium, revisited-hard; may be repeated.",
+            help="oxford (mAP, trapezoid), finite_sum (mAP, finite sum), recall@1,2,4, precision@1,5,10, map@r, "
+            "r_precision, ns (UKBench), vpr-25m, or a benchmark: roxford, oxford5k, holidays, cub200, …; may be "
+            "repeated. A wrong name is answered with all of them.",
             show_default="what the form is usually measured with",
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="Row of the table: vlad, bow or fisher, with options of its own after a colon: "
+            "vlad:words=256,pca=128,verify=no,rerank=alpha-qe+diffusion. May be repeated.",
+            show_default="vlad",
         ),
     ] = None,
     form: Annotated[
         str | None,
         typer.Option(
-            help="csv, query_reference, query_reference:NAME, folder_per_class, groups_of_4 (any number).",
-            show_default="told from the folder",
+            help="csv, query_reference, query_reference:NAME, folder_per_class, groups_of_4 (any number), or that of "
+            "a benchmark.",
+            show_default="told from the protocol or the folder",
         ),
     ] = None,
     k: Annotated[
@@ -59,38 +82,52 @@ def evaluate(
     exif: ExifOption = None,
     upright: UprightOption = None,
     seed: SeedOption = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with the table and the list of every query.")
+    ] = None,
     on_error: OnErrorOption = OnError.skip,
     as_json: JsonOption = False,
     jobs: JobsOption = -1,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure the method on a labelled set: the database is indexed, every query searched, the figures printed."""
-    from cvretrieval.datasets import load_dataset
-    from cvretrieval.metrics import get_protocol
-    from cvretrieval.retrieval.evaluation import evaluate_retriever
-    from cvretrieval.retrieval.searching import method_of
+    """Measure methods on a labelled set: its database is indexed, every query searched, one table printed.
 
-    protocols = [get_protocol(name) for name in protocol or []]
-    labelled = load_dataset(dataset, form)
-    method: dict[str, Any] = {
+    Seconds per query count everything from the file to the ranked list. Published figures stand in brackets.
+    """
+    from cvretrieval.datasets import load_dataset
+    from cvretrieval.metrics import get_protocols
+    from cvretrieval.retrieval.comparison import compare_methods
+
+    check_report(report)
+    options: dict[str, Any] = {
         "features": features, "max_size": max_size, "words": words, "pca": pca, "exif": exif and exif.value,
         "upright": upright, "seed": seed,
     }  # fmt: skip
-    retriever = make_retriever(
-        method, on_error=on_error.value, n_jobs=jobs, verbose=not quiet and not as_json, n_verify=n_verify
-    )
-    if not verify:
-        retriever.set_params(verifier=None)
+    session = {"on_error": on_error.value, "n_jobs": jobs, "verbose": not quiet and not as_json}
+    retrievers = {}
+    for name, own in parse_methods(method or ["vlad"], {**options, "verify": verify, "rerank": None}).items():
+        reranker, verified = own.pop("rerank"), own.pop("verify")
+        retrievers[name] = make_retriever(own, reranker=reranker, n_verify=n_verify, **session)
+        if not verified:
+            retrievers[name].set_params(verifier=None)
+    protocols = get_protocols(protocol or [])
+    forms = [own_form for own_form in dict.fromkeys(rule.form for rule in protocols) if own_form is not None]
+    labelled = load_dataset(dataset, form if form is not None else forms[0] if forms else None)
     if not quiet and not as_json:
         say(str(labelled))
-    with retriever:
-        result = evaluate_retriever(retriever, labelled, protocols, k=k)
-        failures = retriever.failures
-        stages = method_of(retriever)
+    comparison = compare_methods(retrievers, labelled, protocols or None, k=k)
     if as_json:
-        print(json.dumps({"dataset": str(labelled), "method": stages, **result.to_dict()}))
+        print(json.dumps(comparison.to_dict()))
     else:
-        print(result)
-        for name, stage in stages.items():
-            print(f"{name}: {stage}")
-    report_failures(failures)
+        print(comparison)
+        if not quiet:
+            for name, measured in comparison.methods.items():
+                say(f"\n{name}")
+                say(table([*measured.stages.items(), ("seconds", _stages(measured.timings))]))
+    if report is not None:
+        say(f"report: {comparison.to_html(report, n_jobs=jobs)}")
+    report_failures(list(dict.fromkeys(f for measured in comparison.methods.values() for f in measured.failures)))
+
+
+def _stages(timings: dict[str, float]) -> str:
+    return ", ".join(f"{name} {seconds:.3f}" for name, seconds in timings.items()) + " per query"

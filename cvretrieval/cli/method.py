@@ -18,6 +18,21 @@ class Exif(str, Enum):
     ignore = "ignore"
 
 
+class Method(str, Enum):
+    """How local features become one vector of an image."""
+
+    vlad = "vlad"
+    bow = "bow"
+    fisher = "fisher"
+
+
+#: Words of each method, where none are asked for: components of the mixture for Fisher vectors.
+DEFAULT_WORDS = {"vlad": 64, "bow": 4000, "fisher": 64}
+
+MethodOption = Annotated[
+    Method | None, typer.Option("--method", help="Encoder: VLAD, tf-idf bags of words or Fisher vectors.",
+                                show_default="vlad")
+]  # fmt: skip
 FeaturesOption = Annotated[
     int | None, typer.Option("--features", min=1, help="Most SIFT features of an image.", show_default="1200")
 ]
@@ -26,8 +41,9 @@ MaxSizeOption = Annotated[
                              show_default="1024")
 ]  # fmt: skip
 WordsOption = Annotated[
-    int | None, typer.Option("--words", min=1, help="Visual words of the VLAD encoder.", show_default="64")
-]
+    int | None, typer.Option("--words", min=1, help="Visual words, or components of a Fisher vector's mixture.",
+                             show_default="64; 4000 for bow")
+]  # fmt: skip
 PcaOption = Annotated[
     int | None, typer.Option("--pca", min=1, help="Whiten the vectors and keep so many dimensions.",
                              show_default="off")
@@ -41,7 +57,8 @@ UprightOption = Annotated[
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.", show_default="0")]
 
 DEFAULTS: dict[str, Any] = {
-    "features": 1200, "max_size": 1024, "words": 64, "pca": None, "exif": "apply", "upright": False, "seed": 0,
+    "method": "vlad", "features": 1200, "max_size": 1024, "words": None, "pca": None, "exif": "apply",
+    "upright": False, "seed": 0,
 }  # fmt: skip
 
 
@@ -49,39 +66,65 @@ def make_retriever(method: dict[str, Any], **session: Any) -> ImageRetriever:
     """Build the retriever for the given options; None means the default."""
     from sklearn.pipeline import make_pipeline
 
-    from cvretrieval import SIFT, VLAD, ImageReader, ImageRetriever, PCAWhitening, SpatialVerifier
+    from cvretrieval import SIFT, ImageReader, ImageRetriever, PCAWhitening, SpatialVerifier
 
-    chosen = {name: DEFAULTS[name] if value is None else value for name, value in method.items()}
+    chosen = DEFAULTS | {name: value for name, value in method.items() if value is not None}
     reader = ImageReader(max_size=chosen["max_size"], exif=chosen["exif"])
     extractor = SIFT(root=True, max_features=chosen["features"], upright=chosen["upright"], reader=reader)
-    # Intra-normalised: a burst of one texture must not outweigh everything else in a cluttered photo.
-    encoder: Any = VLAD(n_words=chosen["words"], power=None, intra_norm=True, random_state=chosen["seed"])
+    encoder = _make_encoder(chosen["method"], chosen["words"], chosen["seed"])
     if chosen["pca"] is not None:
-        encoder = make_pipeline(encoder, PCAWhitening(n_components=chosen["pca"]))
+        encoder = make_pipeline(*_steps_of(encoder), PCAWhitening(n_components=chosen["pca"]))
     return ImageRetriever(
-        extractor=extractor,
-        encoder=encoder,
-        verifier=SpatialVerifier(),
-        random_state=chosen["seed"],
-        **session,
+        **{
+            "extractor": extractor,
+            "encoder": encoder,
+            "verifier": SpatialVerifier(),
+            "random_state": chosen["seed"],
+            **session,
+        }
     )
+
+
+def _make_encoder(name: str, n_words: int | None, seed: int) -> Any:
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+
+    from cvretrieval import VLAD, BagOfWords, FisherVector, PerDescriptor, TfIdf
+
+    n_words = DEFAULT_WORDS[name] if n_words is None else n_words
+    if name == "bow":
+        return make_pipeline(BagOfWords(n_words=n_words, norm=None, random_state=seed), TfIdf())
+    if name == "fisher":
+        decorrelated = PerDescriptor(PCA(64, random_state=seed), random_state=seed)
+        return make_pipeline(decorrelated, FisherVector(n_words, random_state=seed))
+    # Intra-normalised: a burst of one texture must not outweigh everything else in a cluttered photo.
+    return VLAD(n_words=n_words, power=None, intra_norm=True, random_state=seed)
+
+
+def _steps_of(encoder: Any) -> list[Any]:
+    return [step for _, step in encoder.steps] if hasattr(encoder, "steps") else [encoder]
 
 
 def differences(method: dict[str, Any], retriever: ImageRetriever) -> str:
     """Name the options that were given and differ from what the index was built with."""
     from cvretrieval import ImageReader
 
-    extractor, encoder = retriever.extractor, retriever.encoder
-    steps = [step for _, step in getattr(encoder, "steps", [("", encoder)])]
+    extractor, steps = retriever.extractor, _steps_of(retriever.encoder)
     reader = getattr(extractor, "reader", None) or ImageReader()
+    # The classes of the method of an index tell it; those of another version may be unknown.
+    names = {"VLAD": "vlad", "BagOfWords": "bow", "FisherVector": "fisher"}
+    encoder = next((step for step in steps if type(step).__name__ in names), steps[0])
+    words = [getattr(encoder, name) for name in ("n_words", "n_components") if hasattr(encoder, name)]
+    whitening = [step for step in steps if type(step).__name__ == "PCAWhitening"]
     stored = {
+        "method": names.get(type(encoder).__name__),
         "features": getattr(extractor, "max_features", None),
         "max_size": reader.max_size,
-        "words": getattr(steps[0], "n_words", None),
-        "pca": next((step.n_components for step in steps[1:] if hasattr(step, "n_components")), None),
+        "words": words[0] if words else None,
+        "pca": whitening[0].n_components if whitening else None,
         "exif": reader.exif,
         "upright": getattr(extractor, "upright", None),
-        "seed": getattr(steps[0], "random_state", None),
+        "seed": getattr(encoder, "random_state", None),
     }
     changed = [name for name, value in method.items() if value is not None and value != stored[name]]
     return ", ".join(f"--{name.replace('_', '-')} {stored[name]}" for name in changed)

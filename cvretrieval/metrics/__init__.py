@@ -21,6 +21,7 @@ from cvretrieval.metrics.protocols import (
     get_protocol,
     get_protocols,
 )
+from cvretrieval.metrics.published import PublishedFigure, published_figures
 from cvretrieval.metrics.ranking import (
     JudgedRanking,
     average_precision,
@@ -44,6 +45,7 @@ __all__ = [
     "NSScore",
     "PlaceRecall",
     "PrecisionAtK",
+    "PublishedFigure",
     "QueryTruth",
     "RPrecision",
     "RecallAtK",
@@ -56,5 +58,6 @@ __all__ = [
     "judge_ranking",
     "mean_average_precision",
     "precision_at_k",
+    "published_figures",
     "recall_at_k",
 ]

@@ -1,8 +1,20 @@
 """The main job: index, search, verify; the store on disk."""
 
-from cvretrieval.retrieval.evaluation import evaluate_retriever
+from cvretrieval.retrieval.comparison import MethodComparison, compare_methods
+from cvretrieval.retrieval.evaluation import MethodEvaluation, evaluate_method, evaluate_retriever
 from cvretrieval.retrieval.ingestion import IndexingReport
 from cvretrieval.retrieval.result import Hit, QueryResult, SearchResult
 from cvretrieval.retrieval.retriever import ImageRetriever
 
-__all__ = ["Hit", "ImageRetriever", "IndexingReport", "QueryResult", "SearchResult", "evaluate_retriever"]
+__all__ = [
+    "Hit",
+    "ImageRetriever",
+    "IndexingReport",
+    "MethodComparison",
+    "MethodEvaluation",
+    "QueryResult",
+    "SearchResult",
+    "compare_methods",
+    "evaluate_method",
+    "evaluate_retriever",
+]
