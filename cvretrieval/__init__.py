@@ -44,6 +44,7 @@ _PUBLIC = {
     "HomogeneousKernelMap": "postprocessing",
     "SpatialVerifier": "verification",
     "Verification": "verification",
+    "BinaryIndex": "index",
     "DenseIndex": "index",
     "InvertedIndex": "index",
     "AlphaQueryExpansion": "reranking",

@@ -293,7 +293,7 @@ def test_tasks_cover_every_pair_once(n_jobs, n_queries, n_rows):
 
 @pytest.mark.parametrize("n_queries", [1, 5, 33, 100])
 def test_tasks_over_queries_and_rows_do_not_change_a_bit(n_queries, rng, monkeypatch):
-    monkeypatch.setattr("cvretrieval.index.scan._PRODUCTS_PER_TASK", 1)
+    monkeypatch.setattr("cvretrieval.index.ranking._PRODUCTS_PER_TASK", 1)
     vectors = rng.normal(size=(5000, 16)).astype(np.float32)
     vectors[2500:] = vectors[:2500]
     keys = rng.permutation(5000)

@@ -47,8 +47,8 @@ def check_new_keys(keys: Any, n_vectors: int) -> NDArray[np.int64]:
     return array
 
 
-def check_vectors(name: str, vectors: Any, n_dims: int | None) -> NDArray[np.float32]:
-    """Return vectors as C-contiguous float32 (n_vectors, n_dims): a read-only view of the caller's where possible."""
+def check_matrix(name: str, vectors: Any, n_dims: int | None) -> NDArray[Any]:
+    """Return vectors as an array of real numbers (n_vectors, n_dims), of whatever type."""
     array = np.asarray(vectors)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be real numbers. Got {describe_array(array)} instead.")
@@ -59,11 +59,46 @@ def check_vectors(name: str, vectors: Any, n_dims: int | None) -> NDArray[np.flo
         raise ValueError(f"{name} must have at least one dimension. Got {describe_array(array)} instead.")
     if n_dims is not None and array.shape[1] != n_dims:
         raise ValueError(f"{name} have {array.shape[1]} dimensions, but the index holds {n_dims}-d vectors.")
+    return array
+
+
+def check_vectors(name: str, vectors: Any, n_dims: int | None) -> NDArray[np.float32]:
+    """Return vectors as C-contiguous float32 (n_vectors, n_dims): a read-only view of the caller's where possible."""
+    array = check_matrix(name, vectors, n_dims)
     # What is too large for float32 becomes infinite here and is refused by its norm.
     with np.errstate(over="ignore"):
         rows = np.ascontiguousarray(array, dtype=np.float32).view()
     rows.setflags(write=False)
     return rows
+
+
+def check_bytes(name: str, vectors: Any, n_dims: int | None) -> NDArray[np.uint8]:
+    """Return binary vectors as C-contiguous uint8 (n_vectors, n_bytes): the caller's own memory if possible."""
+    if np.asarray(vectors).dtype == np.bool_:
+        raise TypeError(
+            f"{name} must be bytes of eight bits each. Got booleans: pack them by numpy.packbits(…, axis=1)."
+        )
+    array = check_matrix(name, vectors, n_dims)
+    rows = np.ascontiguousarray(array)
+    if rows.dtype != np.uint8:
+        with np.errstate(invalid="ignore"):
+            rows = rows.astype(np.uint8)
+        if not np.array_equal(rows, array):
+            raise ValueError(
+                f"{name} must be bytes, whole numbers from 0 to 255. Got {describe_array(array)} with others."
+            )
+    rows = rows.view()
+    rows.setflags(write=False)
+    return rows
+
+
+def is_mapped(array: Any) -> bool:
+    """Tell whether the memory of an array is a mapped file."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return False
 
 
 def check_norms(name: str, vectors: NDArray[np.float32]) -> NDArray[np.float64]:

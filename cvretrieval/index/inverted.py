@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from cvretrieval._kernels.top_k import NO_KEY
-from cvretrieval._parallel import effective_n_jobs, map_blocks
+from cvretrieval._parallel import effective_n_jobs
 from cvretrieval._validation import check_choice, check_number
 from cvretrieval.index.checks import check_keys
 from cvretrieval.index.posting_index import PostingIndex
 from cvretrieval.index.posting_search import PostingSearch, WordSimilarity
 from cvretrieval.index.posting_segments import PostingSegments
-from cvretrieval.index.scan import merge
+from cvretrieval.index.ranking import no_results, rank
 from cvretrieval.index.sparse_checks import WordRows, check_word_rows
 from cvretrieval.index.word_weights import WordWeights, check_idf, inverse_document_frequency
 
@@ -169,8 +168,6 @@ class InvertedIndex(PostingIndex, BaseEstimator):
         # An index without images holds no words that queries could miss.
         if self._example is not None:
             self._check_rows("Queries", rows)
-        found_keys = np.full((len(rows), int(k)), -1, dtype=np.int64)
-        found_scores = np.full((len(rows), int(k)), -np.inf, dtype=np.float32)
         keys, n_live = [segment.keys for segment in segments.segments], segments.n_live
         if within is not None:
             wanted = check_keys(within)
@@ -178,21 +175,11 @@ class InvertedIndex(PostingIndex, BaseEstimator):
             n_live = sum(int(np.count_nonzero(own >= 0)) for own in keys)
         n_found = min(int(k), n_live)
         if not n_found or not len(rows):
-            return found_keys, found_scores
+            return no_results(len(rows), int(k))
         weights = self._weights(segments)
         norms = None if self.metric == "inner_product" else weights.norms(segments.segments, self.n_jobs)
         search = PostingSearch(segments.segments, keys, rows, weights.weights, norms, self._similarity(), n_found)
-        tasks = search.tasks(effective_n_jobs(self.n_jobs))
-        parts: dict[int, list[tuple[NDArray[np.int64], NDArray[np.float32]]]] = {}
-        ranked_parts = map_blocks(search.run, tasks, n_jobs=self.n_jobs if len(tasks) > 1 else 1)
-        for task, part in zip(tasks, ranked_parts, strict=True):
-            parts.setdefault(task[0].start, []).append(part)
-        for start, ranked in parts.items():
-            best, values = merge(ranked, n_found)
-            found_keys[start : start + len(best), :n_found] = best
-            found_scores[start : start + len(best), :n_found] = values
-        found_keys[found_keys == NO_KEY] = -1
-        return found_keys, found_scores
+        return rank(search, len(rows), int(k), n_found, self.n_jobs)
 
     def _idf(self, segments: PostingSegments) -> NDArray[np.float64]:
         n_words = self.n_dims or 0

@@ -1,10 +1,8 @@
-"""Scoring queries against all rows of an index: the matrix product in blocks, and a running top-k."""
+"""Exact search of dense vectors: the matrix product of queries and rows in blocks, and a running top-k."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +16,7 @@ from cvretrieval._kernels.top_k import (
     sort_top_k,
     update_top_k,
 )
+from cvretrieval.index.ranking import row_blocks, split_work
 from cvretrieval.index.segments import Segment, Segments
 
 #: Shape of one matrix product: large enough for the rate of BLAS, small enough that vectors and products are in cache
@@ -27,10 +26,6 @@ ROWS_PER_BLOCK = 512
 
 # Up to this many queries, BLAS takes longer to copy the vectors into its own layout than to multiply.
 _FEW_QUERIES = 8
-# Below this many queries a product is limited by reading the vectors, so a task gets more queries or fewer rows.
-_QUERIES_PER_TASK = 32
-# Multiplications that take about as long as starting threads.
-_PRODUCTS_PER_TASK = 2**24
 # Rows per block for few queries: as many products as in a full block, within the bound of a task's memory.
 _MOST_ROWS = 4096
 _MOST_FIRST_ROWS = 8192
@@ -51,7 +46,7 @@ class Scan:
     norms : ndarray of shape (n_queries,)
     """
 
-    segments: Segments
+    segments: Segments[Segment]
     rows: NDArray[np.int64] | None
     metric: int
     k: int
@@ -73,7 +68,7 @@ class Scan:
         scratch = np.empty(n_queries * min(max(sizes), task[1].stop - task[1].start), dtype=np.float32)
         # Rows that must not be found may hold anything, infinity included.
         with np.errstate(all="ignore"):
-            for number, block in enumerate(self._blocks(task[1], *sizes)):
+            for number, block in enumerate(row_blocks(self.segments, self.rows, task[1], *sizes)):
                 for start in range(0, len(queries), QUERIES_PER_BLOCK):
                     part = slice(start, min(start + QUERIES_PER_BLOCK, len(queries)))
                     shape = (part.stop - part.start, len(block))
@@ -98,23 +93,9 @@ class Scan:
         # The k-th best of a larger first block leaves fewer of the next vectors to be scored.
         return max(usual, min(16 * self.k, _MOST_FIRST_ROWS, 4 * _BLOCK_BYTES // (4 * n_dims))), usual
 
-    def _blocks(self, rows: slice, first_size: int, size: int) -> Iterator[Segment]:
-        start = rows.start
-        while start < rows.stop:
-            stop = min(start + (first_size if start == rows.start else size), rows.stop)
-            if self.rows is None:
-                yield self.segments.between(start, stop)
-            else:
-                yield self.segments.take(self.rows[start:stop])
-            start = stop
-
     def tasks(self, n_jobs: int) -> list[tuple[slice, slice]]:
         """Cut the work for some threads: queries first, so that each reads the rows once; then rows."""
-        n_queries = len(self.queries)
-        n_tasks = min(n_jobs, n_queries * self.n_rows * self.queries.shape[1] // _PRODUCTS_PER_TASK)
-        n_parts = max(1, min(n_tasks, n_queries // _QUERIES_PER_TASK))
-        n_ranges = max(1, min(-(-n_tasks // n_parts), self.n_rows // ROWS_PER_BLOCK))
-        return [(q, r) for q in _even_slices(n_queries, n_parts) for r in _even_slices(self.n_rows, n_ranges)]
+        return split_work(len(self.queries), self.n_rows, self.queries.shape[1], n_jobs)
 
 
 def reached_values(metric: int, products: NDArray[np.float32], block: Segment, k: int) -> NDArray[np.float32]:
@@ -130,20 +111,3 @@ def reached_values(metric: int, products: NDArray[np.float32], block: Segment, k
     if n_live < len(block):
         products = products[:, is_live]
     return np.partition(products, n_live - k, axis=1)[:, n_live - k]
-
-
-def _even_slices(n_items: int, n_parts: int) -> list[slice]:
-    bounds = [n_items * part // n_parts for part in range(n_parts + 1)]
-    return [slice(start, stop) for start, stop in pairwise(bounds)]
-
-
-def merge(
-    parts: list[tuple[NDArray[np.int64], NDArray[np.float32]]], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Merge the ranked lists of the same queries within different rows."""
-    if len(parts) == 1:
-        return parts[0]
-    keys = np.concatenate([part[0] for part in parts], axis=1)
-    scores = np.concatenate([part[1] for part in parts], axis=1)
-    order = np.lexsort((keys, -scores), axis=1)[:, :k]
-    return np.take_along_axis(keys, order, axis=1), np.take_along_axis(scores, order, axis=1)

@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval.index.index_folder import ArrayFile
 
+S = TypeVar("S", bound="RowSegment")
 
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """Consecutive rows of an index.
+
+class RowSegment:
+    """Consecutive rows of an index: arrays with one entry per row, named by `_types`.
 
     Attributes
     ----------
-    vectors : ndarray of shape (n_rows, n_dims)
-        float32, C-contiguous, read-only.
+    vectors : ndarray of shape (n_rows, n_columns)
+        C-contiguous, read-only.
     keys : ndarray of shape (n_rows,)
         int64; -1 for rows that must not be found.
-    norms : ndarray of shape (n_rows,)
-        float64.
     is_mapped : bool
         The vectors lie in a file that somebody else keeps.
     files : mapping
         Files of the arrays that lie in the folder of the index.
     """
 
-    vectors: NDArray[np.float32]
+    _types: ClassVar[dict[str, Any]]
+
+    vectors: NDArray[Any]
     keys: NDArray[np.int64]
-    norms: NDArray[np.float64]
-    is_mapped: bool = False
-    files: Mapping[str, ArrayFile] = field(default_factory=dict)
+    is_mapped: bool
+    files: Mapping[str, ArrayFile]
 
     def __post_init__(self) -> None:
         # Also spares a second compilation of the kernels: numba tells read-only arrays from others.
@@ -46,34 +46,68 @@ class Segment:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name."""
-        return {"vectors": self.vectors, "keys": self.keys, "norms": self.norms}
+        return {name: getattr(self, name) for name in self._types}
 
-    @staticmethod
-    def stored(arrays: Mapping[str, NDArray[Any]], files: Mapping[str, ArrayFile]) -> Segment:
+    @classmethod
+    def of(cls: type[S], arrays: Mapping[str, NDArray[Any]], files: Mapping[str, ArrayFile] | None = None) -> S:
+        """Return a segment of arrays by name."""
+        return cls(**{name: arrays[name] for name in cls._types}, files=files or {})  # type: ignore[call-arg]
+
+    @classmethod
+    def empty(cls: type[S], n_columns: int) -> S:
+        """Return a segment without rows."""
+        shapes = {name: (0, n_columns) if name == "vectors" else (0,) for name in cls._types}
+        return cls.of({name: np.empty(shapes[name], dtype=kind) for name, kind in cls._types.items()})
+
+    @classmethod
+    def stored(cls: type[S], arrays: Mapping[str, NDArray[Any]], files: Mapping[str, ArrayFile]) -> S:
         """Return a segment of stored arrays; ValueError if they do not fit together."""
-        segment = Segment(arrays["vectors"], arrays["keys"], arrays["norms"], files=files)
-        kinds = [segment.vectors.dtype, segment.keys.dtype, segment.norms.dtype]
-        shapes = [segment.vectors.shape[:1], segment.keys.shape, segment.norms.shape]
-        if kinds != [np.float32, np.int64, np.float64] or len(set(shapes)) > 1 or segment.vectors.ndim != 2:
-            raise ValueError(f"arrays of {kinds} with shapes {shapes}")
+        segment = cls.of(arrays, files)
+        kinds = [array.dtype for array in segment.arrays().values()]
+        lengths = {array.shape[:1] for array in segment.arrays().values()}
+        if kinds != list(cls._types.values()) or len(lengths) > 1 or segment.vectors.ndim != 2:
+            raise ValueError(f"arrays of {kinds} with lengths {lengths}")
         return segment
 
-    def __getitem__(self, rows: Any) -> Segment:
-        return Segment(self.vectors[rows], self.keys[rows], self.norms[rows])
+    def __getitem__(self: S, rows: Any) -> S:
+        return self.of({name: array[rows] for name, array in self.arrays().items()})
 
     @staticmethod
-    def join(parts: list[Segment]) -> Segment:
+    def join(parts: list[S]) -> S:
         """Return the rows of all parts, copied into memory; a single part is returned as it is."""
         if len(parts) == 1:
             return parts[0]
-        return Segment(
-            np.concatenate([part.vectors for part in parts]),
-            np.concatenate([part.keys for part in parts]),
-            np.concatenate([part.norms for part in parts]),
+        return parts[0].of(
+            {name: np.concatenate([getattr(part, name) for part in parts]) for name in parts[0].arrays()}
         )
 
 
-class Segments:
+@dataclass(frozen=True, eq=False)
+class Segment(RowSegment):
+    """Dense vectors: float32, with their norms, float64 of shape (n_rows,)."""
+
+    _types: ClassVar[dict[str, Any]] = {"vectors": np.float32, "keys": np.int64, "norms": np.float64}
+
+    vectors: NDArray[np.float32]
+    keys: NDArray[np.int64]
+    norms: NDArray[np.float64]
+    is_mapped: bool = False
+    files: Mapping[str, ArrayFile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class BinarySegment(RowSegment):
+    """Binary vectors, 64 bits a column."""
+
+    _types: ClassVar[dict[str, Any]] = {"vectors": np.uint64, "keys": np.int64}
+
+    vectors: NDArray[np.uint64]
+    keys: NDArray[np.int64]
+    is_mapped: bool = False
+    files: Mapping[str, ArrayFile] = field(default_factory=dict)
+
+
+class Segments(Generic[S]):
     """An immutable sequence of segments: what one search sees, whatever is added or removed meanwhile.
 
     Rows are numbered through all segments.
@@ -86,13 +120,13 @@ class Segments:
         No key is larger; -1 without any.
     """
 
-    def __init__(self, segments: tuple[Segment, ...] = (), n_rows: int = 0, n_live: int = 0, largest_key: int = -1):
+    def __init__(self, segments: tuple[S, ...] = (), n_rows: int = 0, n_live: int = 0, largest_key: int = -1):
         self.segments = segments
         self.n_rows = n_rows
         self.n_live = n_live
         self.largest_key = largest_key
 
-    def add(self, new: Segment) -> Segments:
+    def add(self, new: S) -> Segments[S]:
         """Return these segments and a new one, whose keys are new."""
         n_rows = self.n_rows + len(new)
         n_live = self.n_live + int(np.count_nonzero(new.keys >= 0))
@@ -101,35 +135,35 @@ class Segments:
         # Small additions in memory are joined with their neighbours of at most the same size, as a binary counter
         # carries: each row is copied a logarithmic number of times, and search meets few segments.
         while segments and not new.is_mapped and not segments[-1].is_mapped and len(segments[-1]) <= len(new):
-            new = Segment.join([segments.pop(), new])
+            new = new.join([segments.pop(), new])
         return Segments((*segments, new), n_rows, n_live, largest_key)
 
-    def remove(self, rows: NDArray[np.int64]) -> Segments:
+    def remove(self, rows: NDArray[np.int64]) -> Segments[S]:
         """Return these segments with rows, ascending, that cannot be found any more."""
         segments = list(self.segments)
         for number, local in self._by_segment(rows):
             keys = segments[number].keys.copy()
             keys[local] = -1
             files = {name: file for name, file in segments[number].files.items() if name != "keys"}
-            segments[number] = replace(segments[number], keys=keys, files=files)
-        left = Segments(tuple(segments), self.n_rows, self.n_live - len(rows), self.largest_key)
+            segments[number] = replace(segments[number], keys=keys, files=files)  # type: ignore[type-var]
+        left: Segments[S] = Segments(tuple(segments), self.n_rows, self.n_live - len(rows), self.largest_key)
         keys, places = self.lookup
         kept = ~np.isin(places, rows, assume_unique=True)
         left.lookup = keys[kept], places[kept]
         return left
 
-    def compact(self) -> Segments:
+    def compact(self) -> Segments[S]:
         """Return one segment with the rows in memory that can be found, and the mapped segments that have any."""
         owned = [s[np.flatnonzero(s.keys >= 0)] for s in self.segments if not s.is_mapped]
         owned = [segment for segment in owned if len(segment)]
-        compacted = Segments()
+        compacted: Segments[S] = Segments()
         for segment in self.segments:
             if segment.is_mapped and (segment.keys >= 0).any():
                 compacted = compacted.add(segment)
-        return compacted.add(Segment.join(owned)) if owned else compacted
+        return compacted.add(owned[0].join(owned)) if owned else compacted
 
     @classmethod
-    def of(cls, segments: list[Segment]) -> Segments:
+    def of(cls, segments: list[S]) -> Segments[S]:
         """Return segments as they are, not joined."""
         keys = [segment.keys for segment in segments if len(segment)]
         return cls(
@@ -159,13 +193,14 @@ class Segments:
         places = np.minimum(np.searchsorted(own, keys), len(own) - 1)
         return np.where(own[places] == keys, rows[places], -1)
 
-    def take(self, rows: NDArray[np.int64]) -> Segment:
+    def take(self, rows: NDArray[np.int64]) -> S:
         """Return some rows, given in ascending order: a copy, unless they are consecutive."""
         if rows[-1] - rows[0] == len(rows) - 1:
             return self.between(int(rows[0]), int(rows[-1]) + 1)
-        return Segment.join([self.segments[number][local] for number, local in self._by_segment(rows)])
+        parts = [self.segments[number][local] for number, local in self._by_segment(rows)]
+        return parts[0].join(parts)
 
-    def between(self, first: int, last: int) -> Segment:
+    def between(self, first: int, last: int) -> S:
         """Return the rows from `first` to before `last`: views where they lie in one segment, else a copy."""
         number = int(np.searchsorted(self._starts, first, side="right")) - 1
         parts = []
@@ -175,7 +210,7 @@ class Segments:
                 parts.append(self.segments[number][first - start : min(last, stop) - start])
                 first = min(last, stop)
             number += 1
-        return Segment.join(parts)
+        return parts[0].join(parts)
 
     def _by_segment(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Yield the number of each segment that holds some of the rows (ascending), and its own numbers for them."""

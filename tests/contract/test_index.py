@@ -16,7 +16,8 @@ from scipy.sparse import issparse
 from sklearn.base import clone
 
 from cvretrieval import StoreError
-from cvretrieval.index import DenseIndex, InvertedIndex, VectorIndex
+from cvretrieval.index import BinaryIndex, DenseIndex, InvertedIndex, VectorIndex
+from tests.reference.hamming import search as slow_hamming_search
 from tests.reference.inverted_index import search as slow_word_search
 from tests.reference.top_k import search as slow_search
 
@@ -58,6 +59,13 @@ ENGINES = {
         lambda rng, n: rng.integers(-2, 3, (n, N_DIMS)).astype(np.float32),
         lambda rng, n: rng.normal(size=(n, 128)).astype(np.float32),
         slow_search,
+    ),
+    "BinaryIndex": Engine(
+        BinaryIndex,
+        ("hamming",),
+        lambda rng, n: rng.choice(np.array([0, 1, 3, 128], dtype=np.uint8), (n, N_DIMS), p=[0.7, 0.1, 0.1, 0.1]),
+        lambda rng, n: rng.integers(0, 256, (n, 128), dtype=np.uint8),
+        slow_hamming_search,
     ),
     "InvertedIndex": Engine(
         partial(InvertedIndex, idf=None),

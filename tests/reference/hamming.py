@@ -46,3 +46,15 @@ def k_majority(descriptors, centers, max_iter):
     centers = np.packbits(bits, axis=1)
     d = hamming(descriptors, centers)
     return centers, d.argmin(axis=1), d.min(axis=1)
+
+
+def search(metric, queries, vectors, keys, k):
+    """Return keys and scores (n_queries, k): smaller distances first, then lower keys; padded with -1 and −inf."""
+    found_keys = np.full((len(queries), k), -1, dtype=np.int64)
+    found_scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    distances = hamming(queries.astype(np.uint8), vectors.astype(np.uint8))
+    for i, row in enumerate(distances):
+        ranked = sorted((int(d), int(key)) for d, key in zip(row, keys) if key >= 0)  # noqa: B905
+        for rank, (d, key) in enumerate(ranked[:k]):
+            found_keys[i, rank], found_scores[i, rank] = key, -d
+    return found_keys, found_scores
