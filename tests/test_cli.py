@@ -15,7 +15,7 @@ from PIL import Image
 from cvretrieval.cli.main import main
 from cvretrieval.datasets import make_scenes
 
-COMMANDS = ["index", "search", "add", "remove", "info", "compact", "verify", "evaluate", "doctor"]
+COMMANDS = ["index", "search", "add", "remove", "info", "compact", "verify", "evaluate", "duplicates", "doctor"]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from cvretrieval._version import __version__
-from cvretrieval.cli import classify, collection, doctor, evaluate, search, verify
+from cvretrieval.cli import classify, collection, doctor, duplicates, evaluate, search, verify
 
 _WRITING = ("index", "add", "remove", "compact")
 
@@ -51,6 +51,7 @@ app.command()(collection.info)
 app.command()(collection.compact)
 app.command()(verify.verify)
 app.command()(evaluate.evaluate)
+app.command()(duplicates.duplicates)
 app.add_typer(classify.app, name="classify")
 app.command()(doctor.doctor)
 

@@ -2,6 +2,7 @@
 
 from cvretrieval.plotting.classification_report import write_classification_report
 from cvretrieval.plotting.confusion import plot_confusion
+from cvretrieval.plotting.duplicates_report import write_duplicates_report
 from cvretrieval.plotting.evaluation_report import write_evaluation_report
 from cvretrieval.plotting.figures import plot_matches, show_search_result
 from cvretrieval.plotting.match_report import write_match_report
@@ -14,6 +15,7 @@ __all__ = [
     "plot_words",
     "show_search_result",
     "write_classification_report",
+    "write_duplicates_report",
     "write_evaluation_report",
     "write_match_report",
     "write_search_report",
