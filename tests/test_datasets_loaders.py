@@ -201,8 +201,8 @@ def test_load_dataset_explains_itself(make_files, tmp_path):
         load_dataset(flat)
     with pytest.raises(ValueError, match=r"has no ground_truth.csv"):
         load_dataset(flat, "csv")
-    with pytest.raises(ValueError, match=r"There is no form 'holidays'. Known: csv, query_reference"):
-        load_dataset(flat, "holidays")
+    with pytest.raises(ValueError, match=r"There is no form 'holiday'. Known: csv, query_reference"):
+        load_dataset(flat, "holiday")
     with pytest.raises(ValueError, match="is not a folder"):
         load_dataset(flat / "1.jpg", "groups_of_2")
     cameras = make_files("Canon/1.jpg", "E63/1.jpg", "Reference/1.jpg", root="cameras")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from cvretrieval.image_decoding import ImageRegion
 
 Box = tuple[float, float, float, float]
 
@@ -30,6 +33,8 @@ class Query:
         Id of the query image in the database, None if it is not there.
     box : tuple of 4 floats or None
         Region x1, y1, x2, y2 of the query image to search for, in its pixels; None for the whole image.
+    panorama_of : mapping of str to str
+        Id → panorama of the database images that were cut out of panoramas; one mapping for all queries.
     """
 
     id: str
@@ -39,6 +44,7 @@ class Query:
     hard: frozenset[str] = frozenset()
     own_id: str | None = None
     box: Box | None = None
+    panorama_of: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +63,13 @@ class RetrievalDataset:
         How the ground truth was found, e.g. ``"folder_per_class"``.
     protocols : tuple of str, default=("oxford",)
         The protocols that the form is usually measured with; see `cvretrieval.metrics.get_protocol`.
+    boxes : mapping of str to tuple of 4 floats, default={}
+        Id → region x1, y1, x2, y2 that a database image is cut to; images that are not named are taken whole.
 
     Raises
     ------
     ValueError
-        If a query is named twice, or its ground truth names images that are not in the database.
+        If a query is named twice, or the ground truth or the boxes name images that are not in the database.
     """
 
     name: str
@@ -69,6 +77,7 @@ class RetrievalDataset:
     queries: tuple[Query, ...]
     form: str
     protocols: tuple[str, ...] = field(default=("oxford",))
+    boxes: Mapping[str, Box] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.database or not self.queries:
@@ -76,6 +85,9 @@ class RetrievalDataset:
                 f"The data set {self.name!r} has {len(self.database)} database images and {len(self.queries)} queries; "
                 "it needs some of both."
             )
+        boxed = sorted(self.boxes.keys() - self.database.keys())
+        if boxed:
+            raise ValueError(f"There is a box for {boxed[0]!r}, which is not in the database.")
         seen = set()
         for query in self.queries:
             if query.id in seen:
@@ -101,6 +113,14 @@ class RetrievalDataset:
     @property
     def database_paths(self) -> list[Path]:
         return list(self.database.values())
+
+    @property
+    def database_images(self) -> list[Any]:
+        """What is indexed: a path, or an `ImageRegion` where the image is cut to its box."""
+        return [
+            ImageRegion(path, self.boxes[image_id]) if image_id in self.boxes else path
+            for image_id, path in self.database.items()
+        ]
 
     @property
     def query_ids(self) -> list[str]:

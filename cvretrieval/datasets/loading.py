@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
+from cvretrieval._validation import check_flag
+from cvretrieval.datasets.benchmarks.forms import BENCHMARK_FORMS, find_benchmark, load_benchmark
 from cvretrieval.datasets.dataset import RetrievalDataset
 from cvretrieval.datasets.folders import folder_per_class, groups_of_n, query_reference
 from cvretrieval.datasets.ground_truth_csv import csv_ground_truth, database_folder
@@ -24,16 +27,22 @@ FORMS = {
 }
 
 
-def load_dataset(path: str | os.PathLike[str], form: str | None = None) -> RetrievalDataset:
+def load_dataset(
+    path: str | os.PathLike[str], form: str | Any | None = None, *, complete: bool = True
+) -> RetrievalDataset:
     """Load a labelled set of images.
 
     Parameters
     ----------
     path : path
         Folder of the data set, or a CSV file.
-    form : str, optional
-        One of `FORMS`. By default it is told from the folder: ``ground_truth.csv``, else sub-folders for queries and
-        references, else sub-folders with images as classes.
+    form : str or protocol, optional
+        One of `FORMS`; or a public set in its official layout: one of `BENCHMARK_FORMS`, ``copydays:ATTACK``,
+        ``vpr:25m``, the name of a protocol of theirs (``"roxford"``, ``"holidays-upright"``) or a protocol (anything
+        with an attribute ``form``). By default it is told from the folder: ``ground_truth.csv``, else sub-folders for
+        queries and references, else sub-folders with images as classes.
+    complete : bool, default=True
+        For public sets, whether counts must be right and no image missing; False takes what there is.
 
     Returns
     -------
@@ -43,9 +52,15 @@ def load_dataset(path: str | os.PathLike[str], form: str | None = None) -> Retri
     Raises
     ------
     ValueError
-        If the folder has none of the forms, with the list of them.
+        If the folder has none of the forms, with the list of them; or if something of a public set is missing, with
+        the address where it is to be had.
     """
+    check_flag("load_dataset", "complete", complete)
     root = Path(path)
+    form = form if form is None or isinstance(form, str) else form.form
+    benchmark = None if form is None else find_benchmark(form.partition("@")[0])
+    if benchmark is not None:
+        return load_benchmark(root, benchmark, complete=complete)
     if root.is_file() and form in (None, "csv"):
         return csv_ground_truth(root)
     if not root.is_dir():
@@ -64,7 +79,8 @@ def load_dataset(path: str | os.PathLike[str], form: str | None = None) -> Retri
     name, _, queries = form.partition(":")
     if name == "query_reference":
         return query_reference(*_find_pair(root, queries))
-    raise ValueError(f"There is no form {form!r}. Known: {', '.join(FORMS)}.")
+    known = (*FORMS, *BENCHMARK_FORMS, "copydays:strong", "vpr:25m")
+    raise ValueError(f"There is no form {form!r}. Known: {', '.join(known)}.")
 
 
 def _detect_form(root: Path) -> str:
