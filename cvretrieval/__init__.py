@@ -34,6 +34,8 @@ _PUBLIC = {
     "VLAD": "encoders",
     "BagOfWords": "encoders",
     "FisherVector": "encoders",
+    "HammingEmbedding": "encoders",
+    "ASMK": "encoders",
     "MultipleVocabularies": "encoders",
     "SpatialPyramid": "encoders",
     "PCAWhitening": "postprocessing",

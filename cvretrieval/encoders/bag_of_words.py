@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import vstack
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.preprocessing import normalize
@@ -16,13 +15,12 @@ from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._validation import check_choice, check_flag, check_number, dimension_mismatch
 from cvretrieval.codebooks import (
     KMeansCodebook,
-    NearestWord,
-    NearestWords,
     SoftWords,
     has_euclidean_words,
     learn_sigma,
     resolve_words,
 )
+from cvretrieval.encoders.feature_words import FeatureWords
 from cvretrieval.encoders.word_votes import WordVotes, dense_histograms, sparse_histograms
 from cvretrieval.feature_chunks import check_feature_chunks
 from cvretrieval.local_features import LocalFeatures, check_local_features
@@ -56,6 +54,9 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
     sparse : bool, default=False
         Return a CSR matrix instead of an array; for large codebooks. (A CSR array if scikit-learn's configuration
         ``sparse_interface`` says "sparray".)
+    n_query_words : int, default=1
+        With hard assignment, words that each descriptor of a query counts for, by `transform_queries`; at most as many
+        as there are words are used.
     max_samples : int or None, default=100000
         Descriptors the codebook is learned on.
     n_jobs : int, optional
@@ -118,6 +119,7 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
         sigma: float | None = None,
         norm: str | None = "l2",
         sparse: bool = False,
+        n_query_words: int = 1,
         max_samples: int | None = 100_000,
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -130,6 +132,7 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
         self.sigma = sigma
         self.norm = norm
         self.sparse = sparse
+        self.n_query_words = n_query_words
         self.max_samples = max_samples
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -183,13 +186,25 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
             If the descriptors have another dimension than at fit, or are NaN or infinite; the message names the image.
         """
         X = self._check(X)
+        return self._encode(X, self._width)
+
+    def transform_queries(self, X: Any) -> Any:
+        """Encode queries: `n_query_words` words for each descriptor (multiple assignment); else as `transform`.
+
+        `ImageRetriever` calls this for queries and `transform` for the images it holds.
+        """
+        X = self._check(X)
+        n_nearest = min(int(self.n_query_words), self.n_words_) if self.assignment == "hard" else self._width
+        return self._encode(X, n_nearest)
+
+    def _encode(self, X: LocalFeatures, n_nearest: int) -> Any:
         blocks = block_slices(len(X), _BLOCK_IMAGES)
         parts = []
         histograms = np.empty((0 if self.sparse else len(X), self.n_words_), dtype=np.float32)
 
         def encode(block: slice) -> Any:
             offsets = X.offsets[block.start : block.stop + 1]
-            part = self.pool(self._assign(X, block), offsets - offsets[0])
+            part = self.pool(self._assign(X, block, n_nearest), offsets - offsets[0])
             if self.sparse:
                 return part
             histograms[block] = part
@@ -199,7 +214,7 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
             parts.append(part)
         if not self.sparse:
             return histograms
-        return vstack(parts, format="csr") if parts else self.pool(self._assign(X, slice(0, 0)), X.offsets)
+        return vstack(parts, format="csr") if parts else self.pool(self._assign(X, slice(0, 0), n_nearest), X.offsets)
 
     def assign(self, X: Any) -> WordVotes:
         """Return the words that each descriptor of each image votes for, and the weights of these votes.
@@ -223,7 +238,7 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
 
         def encode(block: slice) -> None:
             rows = slice(X.offsets[block.start], X.offsets[block.stop])
-            votes = self._assign(X, block)
+            votes = self._assign(X, block, self._width)
             words[rows] = votes.words
             if weights is not None:
                 weights[rows] = votes.weights
@@ -273,42 +288,19 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
             return int(self.codebook_.depth_)
         return 1 if self.assignment == "hard" else min(int(self.n_nearest), self.n_words_)
 
-    def _assign(self, X: LocalFeatures, block: slice) -> WordVotes:
+    def _assign(self, X: LocalFeatures, block: slice, n_nearest: int) -> WordVotes:
         """Return the votes of a block of images; those of each image are computed from its own rows alone."""
         if self.assignment == "path":
             return self._follow(X[block])
-        if not has_euclidean_words(self.codebook_):
-            return WordVotes(self._predict(X[block])[:, None])
-        words = np.empty((X.offsets[block.stop] - X.offsets[block.start], self._width), dtype=np.int32)
-        weights = np.empty(words.shape, dtype=np.float32) if self.assignment == "soft" else None
-        centers = self.codebook_.cluster_centers_
-        nearest = NearestWord(centers, self) if self.assignment == "hard" else None
-        several = NearestWords(centers, self._width, self) if self.assignment == "multiple" else None
-        soft = SoftWords(centers, self._width, self.sigma_, self) if weights is not None else None
+        if self.assignment != "soft":
+            return WordVotes(FeatureWords(self.codebook_, self.n_words_, n_nearest, self).assign(X, block))
+        words = np.empty((X.offsets[block.stop] - X.offsets[block.start], n_nearest), dtype=np.int32)
+        weights = np.empty(words.shape, dtype=np.float32)
+        soft = SoftWords(self.codebook_.cluster_centers_, n_nearest, self.sigma_, self)
         for i in range(block.start, block.stop):
-            descriptors = X.descriptors[X.offsets[i] : X.offsets[i + 1]]
             rows = slice(X.offsets[i] - X.offsets[block.start], X.offsets[i + 1] - X.offsets[block.start])
-            if nearest is not None:
-                words[rows, 0] = nearest.assign(descriptors, i)
-            elif several is not None:
-                words[rows] = several.assign(descriptors, i)[0]
-            elif soft is not None and weights is not None:
-                words[rows], weights[rows] = soft.assign(descriptors, i)
+            words[rows], weights[rows] = soft.assign(X.descriptors[X.offsets[i] : X.offsets[i + 1]], i)
         return WordVotes(words, weights)
-
-    def _predict(self, X: LocalFeatures) -> NDArray[np.int32]:
-        """Ask a codebook without centres for the words of a block of images."""
-        if not X.n_descriptors:
-            return np.empty(0, dtype=np.int32)
-        takes_features = getattr(self.codebook_, "input_kind", None) == LocalFeaturesInputMixin.input_kind
-        words = np.asarray(self.codebook_.predict(X if takes_features else X.descriptors))
-        if words.shape != (X.n_descriptors,) or words.min() < 0 or words.max() >= self.n_words_:
-            raise ValueError(
-                f"The codebook {type(self.codebook_).__name__} given to BagOfWords must predict one word from 0 to "
-                f"{self.n_words_ - 1} for each of {X.n_descriptors} descriptors. Got {words.dtype} of shape "
-                f"{words.shape}{f' from {words.min()} to {words.max()}' if words.size else ''} instead."
-            )
-        return words.astype(np.int32, copy=False)
 
     def _follow(self, X: LocalFeatures) -> WordVotes:
         """Return the nodes on the paths of a block of images; below a leaf the leaf again, with the weight zero."""
@@ -323,6 +315,12 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
         check_number(self, "sigma", self.sigma, low=0, low_open=True, optional=True)
         check_choice(self, "norm", self.norm, ("l2", "l1", None))
         check_flag(self, "sparse", self.sparse)
+        check_number(self, "n_query_words", self.n_query_words, low=1, integer=True)
+        if self.n_query_words > 1 and self.assignment != "hard":
+            raise ValueError(
+                "n_query_words gives the descriptors of queries several words where those of images have one: it needs "
+                f"assignment='hard'. Got {self.assignment!r}."
+            )
         check_number(self, "max_samples", self.max_samples, low=1, integer=True, optional=True)
 
     def _check_assignment(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sklearn.decomposition import PCA
 
 from cvretrieval import (
+    ASMK,
     SIFT,
     SURF,
     VLAD,
@@ -14,6 +15,7 @@ from cvretrieval import (
     DenseSIFT,
     FisherVector,
     GMMCodebook,
+    HammingEmbedding,
     HomogeneousKernelMap,
     KMajorityCodebook,
     KMeansCodebook,
@@ -24,6 +26,7 @@ from cvretrieval import (
     PCAWhitening,
     PerDescriptor,
     PowerNormalizer,
+    ProductQuantizer,
     SpatialCoordinates,
     SpatialPyramid,
     TfIdf,
@@ -97,6 +100,14 @@ ENCODERS = {
     "SpatialPyramid-VLAD": SpatialPyramid(VLAD(n_words=5, random_state=0), levels=((1, 1), (3, 1)), weights=(1, 0.5)),
 }
 
+#: LocalFeatures → VisualWords, by `transform`
+WORD_ENCODERS = {
+    "HammingEmbedding": HammingEmbedding(n_words=5, n_bits=12, random_state=0),
+    "HammingEmbedding-plain": HammingEmbedding(n_words=5, n_bits=16, projection=None, random_state=0),
+    "ASMK": ASMK(n_words=5, random_state=0),
+    "ASMK-binary": ASMK(n_words=5, binary=True, n_query_words=2, random_state=0),
+}
+
 #: stages that need keypoints and image sizes
 NEED_GEOMETRY = (SpatialCoordinates, SpatialPyramid)
 
@@ -110,6 +121,8 @@ VECTOR_TRANSFORMERS = {
     "LearnedWhitening": LearnedWhitening(n_components=2),
     "LearnedWhitening-shrunk": LearnedWhitening(shrinkage=0.1, norm=None),
     "PCAWhitening-shrunk": PCAWhitening(n_components=2, power=0.25, shrinkage=0.1, norm=None),
+    "ProductQuantizer": ProductQuantizer(2, n_codewords=4, random_state=0),
+    "ProductQuantizer-opq": ProductQuantizer(2, n_codewords=4, rotation="opq", random_state=0),
     "TfIdf": TfIdf(),
     "TfIdf-stopped": TfIdf(term_frequency="count", norm=None, min_df=0.1, stop_top=0.05, stop_bottom=0.1),
 }

@@ -16,11 +16,19 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cvretrieval import LocalFeatures
+from cvretrieval import LocalFeatures, VisualWords
 from cvretrieval._state import from_config, to_config
-from tests.contract.instances import CODEBOOKS, ENCODERS, EXTRACTORS, NEED_GEOMETRY, PER_DESCRIPTOR, VECTOR_TRANSFORMERS
+from tests.contract.instances import (
+    CODEBOOKS,
+    ENCODERS,
+    EXTRACTORS,
+    NEED_GEOMETRY,
+    PER_DESCRIPTOR,
+    VECTOR_TRANSFORMERS,
+    WORD_ENCODERS,
+)
 
-RAGGED = {**PER_DESCRIPTOR, **CODEBOOKS, **ENCODERS}
+RAGGED = {**PER_DESCRIPTOR, **CODEBOOKS, **ENCODERS, **WORD_ENCODERS}
 EVERYTHING = {**EXTRACTORS, **RAGGED, **VECTOR_TRANSFORMERS}
 LENGTHS = [30, 0, 12, 45, 1, 7, 20, 33, 0, 26]
 
@@ -61,6 +69,8 @@ def output(estimator, X):
     """What the estimator says of X, as a list of one array per image."""
     if hasattr(estimator, "transform"):
         result = dense(estimator.transform(X))
+        if isinstance(result, VisualWords):
+            return [np.column_stack([words, values.view(np.uint32)]) for words, values in result]
         return [image.descriptors for image in result] if isinstance(result, LocalFeatures) else list(result)
     lengths = X.lengths if isinstance(X, LocalFeatures) else [len(image) for image in X]
     return np.split(estimator.predict(X), np.cumsum(lengths)[:-1])
@@ -173,6 +183,12 @@ def test_an_image_without_features_is_a_zero_row(estimator, X):
     assert (encoded[empty] == 0).all() and (encoded[~empty] != 0).any(axis=1).all()
 
 
+@each(WORD_ENCODERS)
+def test_an_image_without_features_has_no_words(estimator, X):
+    found = clone(estimator).fit(X).transform(X)
+    np.testing.assert_array_equal(found.lengths == 0, np.asarray(LENGTHS) == 0)
+
+
 @each(RAGGED)
 def test_one_image_and_only_empty_images(estimator, X):
     fitted = clone(estimator).fit(X)
@@ -208,7 +224,7 @@ def test_a_bare_matrix_is_refused_by_name(estimator, X):
         clone(estimator).fit(X.descriptors)
 
 
-@each({**CODEBOOKS, **ENCODERS})
+@each({**CODEBOOKS, **ENCODERS, **WORD_ENCODERS})
 def test_more_words_than_descriptors(estimator, rng):
     few = features(rng, lengths=[2, 1])
     with pytest.warns(UserWarning, match="3 .*5|5 .*3"):
