@@ -24,6 +24,24 @@ from cvretrieval.datasets.benchmarks import (
 )
 from cvretrieval.datasets.class_folders import load_class_folders
 from cvretrieval.datasets.dataset import Query, RetrievalDataset
+from cvretrieval.datasets.fetching import (
+    DownloadError,
+    fetch,
+    fetch_copydays,
+    fetch_cub200,
+    fetch_oxford5k,
+    fetch_oxford5k_ground_truth,
+    fetch_paris6k,
+    fetch_paris6k_ground_truth,
+    fetch_place_lists,
+    fetch_revisitop1m,
+    fetch_roxford5k_ground_truth,
+    fetch_rparis6k_ground_truth,
+    fetch_smvs,
+    fetch_sop,
+    fetch_ukbench,
+    unpack,
+)
 from cvretrieval.datasets.folders import folder_per_class, groups_of_n, query_reference
 from cvretrieval.datasets.ground_truth_csv import csv_ground_truth
 from cvretrieval.datasets.loading import FORMS, load_dataset
@@ -33,10 +51,25 @@ from cvretrieval.datasets.scenes import Scenes, make_scenes
 __all__ = [
     "BENCHMARK_FORMS",
     "FORMS",
+    "DownloadError",
     "Query",
     "RetrievalDataset",
     "Scenes",
     "csv_ground_truth",
+    "fetch",
+    "fetch_copydays",
+    "fetch_cub200",
+    "fetch_oxford5k",
+    "fetch_oxford5k_ground_truth",
+    "fetch_paris6k",
+    "fetch_paris6k_ground_truth",
+    "fetch_place_lists",
+    "fetch_revisitop1m",
+    "fetch_roxford5k_ground_truth",
+    "fetch_rparis6k_ground_truth",
+    "fetch_smvs",
+    "fetch_sop",
+    "fetch_ukbench",
     "folder_per_class",
     "groups_of_n",
     "load_cars196",
@@ -64,4 +97,5 @@ __all__ = [
     "read_plain_pickle",
     "read_rotations",
     "turn_upright",
+    "unpack",
 ]
