@@ -46,6 +46,7 @@ ALLOWED = {
     "visual_words": {"_validation"},
     **{stage: FOUNDATION | {"_kernels"} for stage in STAGES},
     "encoders": FOUNDATION | {"_kernels", "codebooks"},
+    "index": FOUNDATION | {"_kernels", "codebooks"},
     "retrieval": FOUNDATION | STAGES | {"_kernels"},
     "plotting": FOUNDATION | STAGES | {"_kernels", "retrieval"},
     "cli": FOUNDATION | STAGES | {"_kernels", "retrieval", "plotting"},

@@ -218,6 +218,29 @@ def _replace_worst(scores, keys, size, score, key):
 
 
 @njit
+def offer_scores(scores, keys, top_scores, top_keys):
+    """Offer scored vectors to the running top-k of one query.
+
+    Parameters
+    ----------
+    scores : float32 (n_vectors,)
+    keys : int64 (n_vectors,)
+        Negative for vectors that must not be found.
+    top_scores : float32 (k,)
+    top_keys : int64 (k,)
+        Heap as of `update_top_k`.  # OUT
+    """
+    k = len(top_scores)
+    for first in range(0, scores.size, _CHUNK):
+        last = min(first + _CHUNK, scores.size)
+        if not _any_at_least(scores[first:last], top_scores[0]):
+            continue
+        for j in range(first, last):
+            if keys[j] >= 0 and _is_better(scores[j], keys[j], top_scores[0], top_keys[0]):
+                _replace_worst(top_scores, top_keys, k, scores[j], keys[j])
+
+
+@njit
 def sort_top_k(top_scores, top_keys):
     """Turn the heaps of `update_top_k` into ranked lists, best first.
 

@@ -8,6 +8,7 @@ from cvretrieval.codebooks.hierarchical import VocabularyTree
 from cvretrieval.codebooks.k_majority import KMajorityCodebook
 from cvretrieval.codebooks.kmeans import KMeansCodebook, resolve_codebook
 from cvretrieval.codebooks.posteriors import GaussianPosteriors, MixtureStatistics
+from cvretrieval.codebooks.product_quantizer import ProductQuantizer
 from cvretrieval.codebooks.resolution import has_euclidean_words, resolve_words
 from cvretrieval.codebooks.soft_assignment import AllWords, SoftWords, learn_sigma
 
@@ -21,6 +22,7 @@ __all__ = [
     "MixtureStatistics",
     "NearestWord",
     "NearestWords",
+    "ProductQuantizer",
     "SoftWords",
     "VocabularyTree",
     "gmm_parameters",

@@ -4,5 +4,6 @@ from cvretrieval.index.base import VectorIndex
 from cvretrieval.index.binary import BinaryIndex
 from cvretrieval.index.dense import DenseIndex
 from cvretrieval.index.inverted import InvertedIndex
+from cvretrieval.index.product_quantized import PQIndex
 
-__all__ = ["BinaryIndex", "DenseIndex", "InvertedIndex", "VectorIndex"]
+__all__ = ["BinaryIndex", "DenseIndex", "InvertedIndex", "PQIndex", "VectorIndex"]

@@ -107,6 +107,18 @@ class BinarySegment(RowSegment):
     files: Mapping[str, ArrayFile] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class CodeSegment(RowSegment):
+    """Vectors in product codes, a byte a column."""
+
+    _types: ClassVar[dict[str, Any]] = {"vectors": np.uint8, "keys": np.int64}
+
+    vectors: NDArray[np.uint8]
+    keys: NDArray[np.int64]
+    is_mapped: bool = False
+    files: Mapping[str, ArrayFile] = field(default_factory=dict)
+
+
 class Segments(Generic[S]):
     """An immutable sequence of segments: what one search sees, whatever is added or removed meanwhile.
 

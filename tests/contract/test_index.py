@@ -15,8 +15,8 @@ import pytest
 from scipy.sparse import issparse
 from sklearn.base import clone
 
-from cvretrieval import StoreError
-from cvretrieval.index import BinaryIndex, DenseIndex, InvertedIndex, VectorIndex
+from cvretrieval import ProductQuantizer, StoreError
+from cvretrieval.index import BinaryIndex, DenseIndex, InvertedIndex, PQIndex, VectorIndex
 from tests.reference.hamming import search as slow_hamming_search
 from tests.reference.inverted_index import search as slow_word_search
 from tests.reference.top_k import search as slow_search
@@ -52,6 +52,17 @@ class Engine:
         return self.build(**parameters)
 
 
+class GridPQIndex(PQIndex):
+    """Codewords −8 … 7 of every dimension, so that codes of small integers lose nothing; of any dimension."""
+
+    def _learn(self, rows):
+        n_dims = rows.shape[1]
+        quantizer = ProductQuantizer(n_dims, n_codewords=16)
+        quantizer.codewords_ = np.tile(np.arange(-8, 8, dtype=np.float32)[:, None], n_dims)
+        quantizer.bounds_, quantizer.error_, quantizer.n_features_in_ = np.arange(n_dims + 1), 0.0, n_dims
+        return quantizer
+
+
 ENGINES = {
     "DenseIndex": Engine(
         DenseIndex,
@@ -66,6 +77,13 @@ ENGINES = {
         lambda rng, n: rng.choice(np.array([0, 1, 3, 128], dtype=np.uint8), (n, N_DIMS), p=[0.7, 0.1, 0.1, 0.1]),
         lambda rng, n: rng.integers(0, 256, (n, 128), dtype=np.uint8),
         slow_hamming_search,
+    ),
+    "PQIndex": Engine(
+        GridPQIndex,
+        ("cosine", "inner_product", "l2"),
+        lambda rng, n: rng.integers(-2, 3, (n, N_DIMS)).astype(np.float32),
+        lambda rng, n: rng.normal(size=(n, 128)).astype(np.float32),
+        slow_search,
     ),
     "InvertedIndex": Engine(
         partial(InvertedIndex, idf=None),
