@@ -59,8 +59,8 @@ class ProductQuantizer(SavableMixin, ClassNamePrefixFeaturesOutMixin, Transforme
 
     Notes
     -----
-    k-means is that of `KMeansCodebook` for large samples; ties go to the lowest codeword. With fewer distinct sub-vectors
-    than codewords, each is a codeword, and coding the sample loses nothing. `PQIndex` searches codes.
+    k-means is that of `KMeansCodebook` for large samples; ties go to the lowest codeword. With fewer distinct
+    sub-vectors than codewords, each is a codeword, and coding the sample loses nothing. `PQIndex` searches codes.
 
     References
     ----------
