@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from cvretrieval._kernels.places import count_places
 from cvretrieval._kernels.transform_fitting import AFFINE, HOMOGRAPHY, SIMILARITY, fit_transform
 from cvretrieval.verification import match_descriptors
-from cvretrieval.verification.estimation import Agreement, Correspondences, estimate_transform
+from cvretrieval.verification.correspondences import Agreement, Correspondences
+from cvretrieval.verification.estimation import estimate_transform
+from cvretrieval.verification.hypotheses import single_correspondence
 from tests.reference import geometry, matching
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "spatial_verification.npz")
@@ -76,14 +78,15 @@ def test_scores_of_hypotheses(rng):
         a, b, 4 * AGREEMENT.tolerance_a, 4 * AGREEMENT.tolerance_b, AGREEMENT.max_log_scale, AGREEMENT.min_cos
     )
     assert expected.max() > 8
-    np.testing.assert_array_equal(Correspondences(a, b).score_similarities(AGREEMENT), expected)
+    np.testing.assert_array_equal(single_correspondence(Correspondences(a, b), AGREEMENT).scores, expected)
 
 
 def test_hypothesis_maps_its_keypoint_onto_the_other(rng):
     a, b, _ = correspondences(rng)
     pairs = Correspondences(a, b)
+    made = single_correspondence(pairs, AGREEMENT)
     for i in (0, 7, 59):
-        np.testing.assert_allclose(pairs.to_original(pairs.similarity(i)), geometry.similarity(a[i], b[i]), atol=2e-3)
+        np.testing.assert_allclose(pairs.to_original(made.transform_of(i)), geometry.similarity(a[i], b[i]), atol=2e-3)
 
 
 @pytest.mark.parametrize("widening", [1.0, 4.0])

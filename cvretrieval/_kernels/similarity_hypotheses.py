@@ -36,23 +36,66 @@ def score_similarities(pairs, log_scale, cos_turn, sin_turn, tolerance_a, tolera
     Philbin, Chum, Isard, Sivic and Zisserman, "Object retrieval with large vocabularies and fast spatial matching",
     CVPR 2007, section 5.
     """
-    n_pairs = len(log_scale)
-    for i in range(n_pairs):
+    for i in range(len(log_scale)):
         scale = np.float32(np.exp(log_scale[i]))
         a, b = scale * cos_turn[i], scale * sin_turn[i]
         shift_x = pairs[2, i] - (a * pairs[0, i] - b * pairs[1, i])
         shift_y = pairs[3, i] - (b * pairs[0, i] + a * pairs[1, i])
         tolerance = min(tolerance_b, scale * tolerance_a)
-        square = tolerance * tolerance
-        count = np.int32(0)
-        for j in range(n_pairs):
-            error_x = a * pairs[0, j] - b * pairs[1, j] + shift_x - pairs[2, j]
-            error_y = b * pairs[0, j] + a * pairs[1, j] + shift_y - pairs[3, j]
-            near = error_x * error_x + error_y * error_y <= square
-            same_scale = abs(log_scale[j] - log_scale[i]) <= max_log_scale
-            same_turn = cos_turn[j] * cos_turn[i] + sin_turn[j] * sin_turn[i] >= min_cos
-            count += np.int32(near & same_scale & same_turn)
-        scores[i] = count
+        scores[i] = _count_agreeing(
+            pairs, log_scale, cos_turn, sin_turn, a, b, shift_x, shift_y, log_scale[i], cos_turn[i], sin_turn[i],
+            tolerance * tolerance, max_log_scale, min_cos,
+        )  # fmt: skip
+
+
+@njit(fastmath=True)
+def score_frames(
+    pairs, log_scale, cos_turn, sin_turn, frames, tolerance_a, tolerance_b, max_log_scale, min_cos, scores
+):
+    """Count the correspondences that agree with each of given similarities, as `score_similarities` counts.
+
+    Parameters
+    ----------
+    pairs, log_scale, cos_turn, sin_turn, tolerance_a, tolerance_b, max_log_scale, min_cos
+        As for `score_similarities`.
+    frames : float32 (n_frames, 4)
+        a, b, x, y of T(p) = (a p_x − b p_y + x, b p_x + a p_y + y).
+    scores : int32 (n_frames,)
+        # OUT
+    """
+    for i in range(len(frames)):
+        a, b = frames[i, 0], frames[i, 1]
+        scale = np.sqrt(a * a + b * b)
+        tolerance = min(tolerance_b, scale * tolerance_a)
+        scores[i] = _count_agreeing(
+            pairs, log_scale, cos_turn, sin_turn, a, b, frames[i, 2], frames[i, 3], np.log(scale), a / scale,
+            b / scale, tolerance * tolerance, max_log_scale, min_cos,
+        )  # fmt: skip
+
+
+@njit(inline=True)
+def _count_agreeing(pairs, log_scale, cos_turn, sin_turn, a, b, shift_x, shift_y, own_log_scale, own_cos, own_sin,
+                    square, max_log_scale, min_cos):  # fmt: skip
+    """Count the correspondences that agree with one similarity T(p) = (a p_x − b p_y + x, b p_x + a p_y + y).
+
+    Parameters
+    ----------
+    pairs, log_scale, cos_turn, sin_turn, max_log_scale, min_cos
+        As for `score_similarities`.
+    a, b, shift_x, shift_y, own_log_scale, own_cos, own_sin : float32
+        The similarity, and ln s, cos φ and sin φ of it.
+    square : float32
+        The squared tolerance in the second image.
+    """
+    count = np.int32(0)
+    for j in range(len(log_scale)):
+        error_x = a * pairs[0, j] - b * pairs[1, j] + shift_x - pairs[2, j]
+        error_y = b * pairs[0, j] + a * pairs[1, j] + shift_y - pairs[3, j]
+        near = error_x * error_x + error_y * error_y <= square
+        same_scale = abs(log_scale[j] - own_log_scale) <= max_log_scale
+        same_turn = cos_turn[j] * own_cos + sin_turn[j] * own_sin >= min_cos
+        count += np.int32(near & same_scale & same_turn)
+    return count
 
 
 @njit

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from cvretrieval._kernels._jit import njit
+from cvretrieval._kernels.homography_refinement import refine_homography
 
-#: Unknowns of each model: similarity (a, b, tx, ty), affine (six), homography (eight, the last element is 1).
-SIMILARITY, AFFINE, HOMOGRAPHY = 4, 6, 8
+#: Unknowns of each model: one scale and translation; similarity (a, b, tx, ty); affine that keeps vertical lines
+#: vertical; affine; homography (the last element is 1).
+TRANSLATION_SCALE, SIMILARITY, UPRIGHT_AFFINE, AFFINE, HOMOGRAPHY = 3, 4, 5, 6, 8
 
 
 @njit
@@ -86,7 +88,7 @@ def weigh_inliers(pairs, log_scale, cos_turn, sin_turn, transform, tolerance_a, 
 def fit_transform(pairs, weights, model, transform):
     """Fit a transform to the correspondences, minimising Σ w_j ‖H(p_j) − p′_j‖²; return whether there is one.
 
-    Similarity and affine are linear least squares. The homography starts from the affine solution and takes
+    All but the homography are linear least squares. The homography starts from the affine solution and takes
     Gauss–Newton steps on its eight unknowns, damped (Levenberg–Marquardt) so that the error never grows. Coordinates
     are centred and scaled to unit spread in both images first (Hartley's normalisation).
 
@@ -96,14 +98,15 @@ def fit_transform(pairs, weights, model, transform):
     weights : float64 (n_pairs,)
         0 leaves a correspondence out.
     model : int
-        4 similarity, 6 affine, 8 homography: the number of unknowns.
+        The number of unknowns: 3 translation and scale, 4 similarity, 5 affine with vertical lines kept, 6 affine, 8
+        homography.
     transform : float64 (3, 3)
         Scaled to a last element of 1; unchanged if there is none.  # OUT
 
     Returns
     -------
     bool
-        False for too few points (2, 3, 4), or points that do not determine the transform.
+        False for too few points (2, 2, 3, 3, 4), or points that do not determine the transform.
     """
     count = 0
     total = 0.0
@@ -134,11 +137,14 @@ def fit_transform(pairs, weights, model, transform):
     points[:2] /= spread_a
     points[2:4] /= spread_b
     fitted = np.zeros(8)
-    found = _fit_similarity(points, fitted) if model == SIMILARITY else _fit_affine(points, fitted)
+    if model <= SIMILARITY:
+        found = _fit_similarity(points, fitted, model == SIMILARITY)
+    else:
+        found = _fit_affine(points, fitted, model == UPRIGHT_AFFINE)
     if not found:
         return False
     if model == HOMOGRAPHY:
-        _refine_homography(points, fitted)
+        refine_homography(points, fitted)
     return _undo_normalisation(fitted, mean, spread_a, spread_b, transform)
 
 
@@ -175,8 +181,10 @@ def _undo_normalisation(fitted, mean, spread_a, spread_b, transform):
 
 
 @njit
-def _fit_similarity(points, fitted):
+def _fit_similarity(points, fitted, turns):
     """Least-squares similarity of centred points: a + ib = Σ w z̄ z′ / Σ w |z|², without translation.
+
+    Without a turn b is 0, and a the same: False if it is not positive.
 
     Parameters
     ----------
@@ -184,6 +192,7 @@ def _fit_similarity(points, fitted):
         Rows x, y, x′, y′, each pair centred, and the weights w.
     fitted : float64 (8,)
         Row-major elements of the transform but for the last.  # OUT
+    turns : bool
     """
     along, across, total = 0.0, 0.0, 0.0
     for j in range(points.shape[1]):
@@ -191,7 +200,9 @@ def _fit_similarity(points, fitted):
         along += w * (x * u + y * v)
         across += w * (x * v - y * u)
         total += w * (x * x + y * y)
-    if along * along + across * across <= 0.0:
+    if not turns:
+        across = 0.0
+    if along * along + across * across <= 0.0 or (along <= 0.0 and not turns):
         return False
     a, b = along / total, across / total
     fitted[0], fitted[1], fitted[3], fitted[4] = a, -b, b, a
@@ -199,8 +210,10 @@ def _fit_similarity(points, fitted):
 
 
 @njit
-def _fit_affine(points, fitted):
+def _fit_affine(points, fitted, upright):
     """Least-squares affinity of centred points: A = (Σ w p′ pᵀ)(Σ w p pᵀ)⁻¹, without translation; False for a line.
+
+    An upright one sends vertical lines to vertical lines: x′ depends on x alone.
 
     Arguments as for `_fit_similarity`.
     """
@@ -218,110 +231,9 @@ def _fit_affine(points, fitted):
     # Its ratio to the squared trace is the squared thickness of the point cloud over its length.
     if determinant <= 1e-6 * (xx + yy) ** 2:
         return False
-    fitted[0], fitted[1] = (ux * yy - uy * xy) / determinant, (uy * xx - ux * xy) / determinant
+    if upright:
+        fitted[0], fitted[1] = ux / xx, 0.0
+    else:
+        fitted[0], fitted[1] = (ux * yy - uy * xy) / determinant, (uy * xx - ux * xy) / determinant
     fitted[3], fitted[4] = (vx * yy - vy * xy) / determinant, (vy * xx - vx * xy) / determinant
-    return True
-
-
-@njit
-def _homography_error(points, h):
-    """Return Σ w_j ‖H(p_j) − p′_j‖², infinite if a point lies on or beyond the horizon."""
-    total = 0.0
-    for j in range(points.shape[1]):
-        x, y = points[0, j], points[1, j]
-        w = h[6] * x + h[7] * y + 1.0
-        if w <= 1e-6:
-            return np.inf
-        error = ((h[0] * x + h[1] * y + h[2]) / w - points[2, j]) ** 2
-        error += ((h[3] * x + h[4] * y + h[5]) / w - points[3, j]) ** 2
-        total += points[4, j] * error
-    return total
-
-
-@njit
-def _refine_homography(points, h):
-    """Levenberg–Marquardt on Σ w_j ‖H(p_j) − p′_j‖² over the eight free elements of H, in place.
-
-    Parameters
-    ----------
-    points : float64 (5, n)
-        Rows x, y, x′, y′ and the weights.
-    h : float64 (8,)
-        Row-major elements, the ninth is 1.  # OUT
-    """
-    normal, gradient = np.empty((8, 8)), np.empty(8)
-    row_u, row_v, step, trial = np.zeros(8), np.zeros(8), np.empty(8), np.empty(8)
-    damping = 1e-4
-    error = _homography_error(points, h)
-    for _ in range(15):
-        normal[:] = 0.0
-        gradient[:] = 0.0
-        for j in range(points.shape[1]):
-            x, y = points[0, j], points[1, j]
-            w = 1.0 / (h[6] * x + h[7] * y + 1.0)
-            u, v = (h[0] * x + h[1] * y + h[2]) * w, (h[3] * x + h[4] * y + h[5]) * w
-            row_u[0], row_u[1], row_u[2], row_u[6], row_u[7] = x * w, y * w, w, -u * x * w, -u * y * w
-            row_v[3], row_v[4], row_v[5], row_v[6], row_v[7] = x * w, y * w, w, -v * x * w, -v * y * w
-            error_u, error_v = u - points[2, j], v - points[3, j]
-            weight = points[4, j]
-            for r in range(8):
-                gradient[r] += weight * (row_u[r] * error_u + row_v[r] * error_v)
-                for c in range(r + 1):
-                    normal[r, c] += weight * (row_u[r] * row_u[c] + row_v[r] * row_v[c])
-        improved = False
-        for _ in range(5):
-            if _solve_damped(normal, gradient, damping, step):
-                for r in range(8):
-                    trial[r] = h[r] - step[r]
-                trial_error = _homography_error(points, trial)
-                if trial_error < error:
-                    improved = True
-                    break
-            damping *= 10.0
-        if not improved:
-            return
-        gain = error - trial_error
-        h[:] = trial
-        error = trial_error
-        damping = max(damping * 0.1, 1e-12)
-        if gain <= 1e-9 * error:
-            return
-
-
-@njit
-def _solve_damped(normal, gradient, damping, step):
-    """Solve (N + damping · diag N) step = gradient by Cholesky; False if it is not positive definite.
-
-    Parameters
-    ----------
-    normal : float64 (8, 8)
-        Lower triangle.
-    gradient : float64 (8,)
-    damping : float
-    step : float64 (8,)
-        # OUT
-    """
-    n = len(gradient)
-    lower = np.zeros((n, n))
-    for r in range(n):
-        for c in range(r + 1):
-            value = normal[r, c] * (1.0 + damping) if r == c else normal[r, c]
-            for k in range(c):
-                value -= lower[r, k] * lower[c, k]
-            if r > c:
-                lower[r, c] = value / lower[c, c]
-            elif value <= 0.0:
-                return False
-            else:
-                lower[r, r] = np.sqrt(value)
-    for r in range(n):
-        value = gradient[r]
-        for k in range(r):
-            value -= lower[r, k] * step[k]
-        step[r] = value / lower[r, r]
-    for r in range(n - 1, -1, -1):
-        value = step[r]
-        for k in range(r + 1, n):
-            value -= lower[k, r] * step[k]
-        step[r] = value / lower[r, r]
     return True

@@ -1,4 +1,4 @@
-"""From matches to a transform: hypotheses of single correspondences, then refinement of the best."""
+"""From matches to a transform of the plane: hypotheses, then local optimisation of the best."""
 
 from __future__ import annotations
 
@@ -7,110 +7,41 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cvretrieval._kernels.places import count_places
-from cvretrieval._kernels.similarity_hypotheses import score_similarities, similarity_of_pair
 from cvretrieval._kernels.transform_fitting import (
     AFFINE,
     HOMOGRAPHY,
     SIMILARITY,
+    TRANSLATION_SCALE,
+    UPRIGHT_AFFINE,
     fit_transform,
-    weigh_inliers,
 )
+from cvretrieval.verification.correspondences import Agreement, Correspondences
+from cvretrieval.verification.hypotheses import HYPOTHESES, WIDE
 
-#: Name → number of unknowns, in the order of refinement.
-MODELS = {"similarity": SIMILARITY, "affine": AFFINE, "homography": HOMOGRAPHY}
+#: Name → number of unknowns.
+MODELS = {
+    "translation_scale": TRANSLATION_SCALE,
+    "similarity": SIMILARITY,
+    "upright_affine": UPRIGHT_AFFINE,
+    "affine": AFFINE,
+    "homography": HOMOGRAPHY,
+}
 
-# A similarity approximates the view of a plane only around its correspondence: hypotheses collect the surroundings
-# with a wide tolerance, and the refined models narrow it down.
-_WIDE = (4.0, 2.0, 1.0)
+_UPRIGHT = (TRANSLATION_SCALE, UPRIGHT_AFFINE)
+
+# Tolerances of growing from a hypothesis, relative to the final one.
+_GROWING = (WIDE, 2.0, 1.0)
+
+# Few matches under strong perspective are lost when the tolerance narrows that fast; a homography collects them slowly.
+# Only where it is needed, and where the support is more than chance: it costs more than all the rest.
+_GROWING_SLOWLY = (4.0, 4.0, 3.0, 3.0, 2.0, 2.0, 1.5, 1.5, 1.0, 1.0)
+_PROMISING = 5
+
+# The final tolerance accepts keypoints that are badly localised; the best of them place the transform.
+_SHARPENING = (0.7, 0.5, 0.5)
 
 # Steps of refinement at the final tolerance; the set of inliers rarely changes after the second.
 _STEPS = 4
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """When a correspondence agrees with a transform.
-
-    Attributes
-    ----------
-    tolerance_a, tolerance_b : float
-        Largest error in pixels of the first and of the second image.
-    max_log_scale : float
-        Largest difference of ln(σ′/σ) from the local scale of the transform.
-    min_cos : float
-        Smallest cosine of the difference of θ′ − θ from the local rotation of the transform.
-    """
-
-    tolerance_a: float
-    tolerance_b: float
-    max_log_scale: float
-    min_cos: float
-
-
-class Correspondences:
-    """Matched keypoints of two images, ready for the kernels.
-
-    Parameters
-    ----------
-    a, b : ndarray of shape (n_matches, 4)
-        x, y, scale, angle in the first and in the second image.
-    """
-
-    def __init__(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
-        # Centred, so that float32 keeps hundredths of a pixel in large images.
-        self._mean_a = a[:, :2].mean(axis=0, dtype=np.float64)
-        self._mean_b = b[:, :2].mean(axis=0, dtype=np.float64)
-        self.pairs = np.empty((4, len(a)), dtype=np.float32)
-        self.pairs[:2] = (a[:, :2] - self._mean_a).T
-        self.pairs[2:] = (b[:, :2] - self._mean_b).T
-        tiny = np.finfo(np.float32).tiny
-        self.log_scale = np.log(np.maximum(b[:, 2], tiny) / np.maximum(a[:, 2], tiny)).astype(np.float32)
-        turn = b[:, 3] - a[:, 3]
-        self.cos_turn, self.sin_turn = np.cos(turn), np.sin(turn)
-
-    def __len__(self) -> int:
-        return len(self.log_scale)
-
-    def score_similarities(self, agreement: Agreement) -> NDArray[np.int32]:
-        """Return for each correspondence how many agree with the similarity it implies."""
-        scores = np.empty(len(self), dtype=np.int32)
-        score_similarities(
-            self.pairs, self.log_scale, self.cos_turn, self.sin_turn,
-            np.float32(_WIDE[0] * agreement.tolerance_a), np.float32(_WIDE[0] * agreement.tolerance_b),
-            np.float32(agreement.max_log_scale), np.float32(agreement.min_cos), scores,
-        )  # fmt: skip
-        return scores
-
-    def similarity(self, i: int) -> NDArray[np.float64]:
-        """Return the similarity that one correspondence implies, in centred coordinates."""
-        transform = np.empty((3, 3))
-        similarity_of_pair(self.pairs, self.log_scale, self.cos_turn, self.sin_turn, i, transform)
-        return transform
-
-    def weigh_inliers(
-        self, transform: NDArray[np.float64], agreement: Agreement, widening: float, weights: NDArray[np.float64]
-    ) -> int:
-        """Weigh what a transform (of centred coordinates) explains; return the number."""
-        return int(
-            weigh_inliers(
-                self.pairs, self.log_scale, self.cos_turn, self.sin_turn, transform,
-                widening * agreement.tolerance_a, widening * agreement.tolerance_b,
-                agreement.max_log_scale, agreement.min_cos, weights,
-            )
-        )  # fmt: skip
-
-    def count_places(self, weights: NDArray[np.float64], apart_a: float, apart_b: float) -> int:
-        """Return the number of explained correspondences at places further apart than that, in pixels."""
-        return int(count_places(self.pairs, weights, apart_a, apart_b))
-
-    def to_original(self, transform: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return a transform of centred coordinates as one of pixel coordinates."""
-        to_centred, from_centred = np.eye(3), np.eye(3)
-        to_centred[:2, 2] = -self._mean_a
-        from_centred[:2, 2] = self._mean_b
-        full = from_centred @ transform @ to_centred
-        return full / full[2, 2] if abs(full[2, 2]) > 1e-12 else full
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +55,11 @@ class _Estimate:
 
 
 def estimate_transform(
-    correspondences: Correspondences, agreement: Agreement, model: str, n_hypotheses: int
+    correspondences: Correspondences,
+    agreement: Agreement,
+    model: str,
+    n_hypotheses: int,
+    hypotheses: str = "single_correspondence",
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], str] | None:
     """Find the transform that explains most correspondences.
 
@@ -132,9 +67,11 @@ def estimate_transform(
     ----------
     correspondences : Correspondences
     agreement : Agreement
-    model : {"similarity", "affine", "homography"}
+    model : str
+        A key of `MODELS`.
     n_hypotheses : int
         So many of the best hypotheses are refined.
+    hypotheses : {"single_correspondence", "vote_and_verify"}
 
     Returns
     -------
@@ -142,28 +79,33 @@ def estimate_transform(
         The transform in pixel coordinates, the weight of each correspondence (0 where it is not explained), and what
         kind of transform it is.
     """
-    scores = correspondences.score_similarities(agreement)
+    n_unknowns = MODELS[model]
+    made = HYPOTHESES[hypotheses](correspondences, agreement, upright=n_unknowns in _UPRIGHT)
     best: _Estimate | None = None
     explained = np.zeros(len(correspondences), dtype=bool)
-    for i in np.argsort(-scores, kind="stable"):
+    for k in np.argsort(-made.scores, kind="stable"):
+        score = made.scores[k]
         # Refinement rarely more than doubles what a hypothesis explains with the wide tolerance.
-        if n_hypotheses == 0 or (best is not None and 2 * scores[i] <= best.count):
+        if n_hypotheses == 0 or (best is not None and 2 * score <= best.count):
             break
-        if explained[i]:
+        if explained[made.seeds[k]]:
             continue  # it would lead to an earlier result again
         n_hypotheses -= 1
-        found = _grow(correspondences, correspondences.similarity(int(i)), agreement, min(MODELS[model], AFFINE))
+        found = _grow(correspondences, made.transform_of(int(k)), agreement, min(n_unknowns, AFFINE))
+        if n_unknowns == HOMOGRAPHY and score >= _PROMISING and 2 * found.count < len(correspondences):
+            found = _grow_slowly(correspondences, found, agreement)
         explained |= found.weights > 0
         if best is None or found.count > best.count:
             best = found
     if best is None or best.count == 0:
         return None
     best = _polish(correspondences, best, agreement, best.n_unknowns)
-    if MODELS[model] > best.n_unknowns:
+    if n_unknowns > best.n_unknowns:
         # The richer model looks at the surroundings again: it may explain what the poorer one could not.
-        richer = _polish(correspondences, best, agreement, MODELS[model], widening=2.0)
-        if richer.n_unknowns == MODELS[model] and richer.count >= best.count:
+        richer = _polish(correspondences, best, agreement, n_unknowns, widening=2.0)
+        if richer.n_unknowns == n_unknowns and richer.count >= best.count:
             best = richer
+    best = _sharpen(correspondences, best, agreement)
     name = next(name for name, unknowns in MODELS.items() if unknowns == best.n_unknowns)
     return correspondences.to_original(best.transform), best.weights, name
 
@@ -173,13 +115,24 @@ def _grow(
 ) -> _Estimate:
     """Fit the linear model to the surroundings of a hypothesis, narrowing the tolerance."""
     weights = np.zeros(len(correspondences))
-    reached = SIMILARITY
-    for widening in _WIDE:
+    reached = TRANSLATION_SCALE if n_unknowns in _UPRIGHT else SIMILARITY
+    for widening in _GROWING:
         correspondences.weigh_inliers(transform, agreement, widening, weights)
         if fit_transform(correspondences.pairs, weights, n_unknowns, transform):
             reached = n_unknowns
     count = correspondences.weigh_inliers(transform, agreement, 1.0, weights)
     return _Estimate(count, transform, weights, reached)
+
+
+def _grow_slowly(correspondences: Correspondences, start: _Estimate, agreement: Agreement) -> _Estimate:
+    """Fit homographies to the surroundings, narrowing the tolerance by and by; return `start` if it explains more."""
+    transform, weights = start.transform.copy(), start.weights.copy()
+    for widening in _GROWING_SLOWLY:
+        correspondences.weigh_inliers(transform, agreement, widening, weights)
+        if not fit_transform(correspondences.pairs, weights, HOMOGRAPHY, transform):
+            return start
+    count = correspondences.weigh_inliers(transform, agreement, 1.0, weights)
+    return _Estimate(count, transform, weights, HOMOGRAPHY) if count > start.count else start
 
 
 def _polish(
@@ -199,3 +152,17 @@ def _polish(
         elif step:
             break
     return best
+
+
+def _sharpen(correspondences: Correspondences, start: _Estimate, agreement: Agreement) -> _Estimate:
+    """Fit the model to what it explains best, unless it loses what it explained."""
+    transform, weights = start.transform.copy(), start.weights.copy()
+    for widening in _SHARPENING:
+        count = correspondences.weigh_inliers(transform, agreement, widening, weights)
+        # Twice the fewest points that determine the model.
+        if count < max(start.n_unknowns, start.count // 2):
+            return start
+        if not fit_transform(correspondences.pairs, weights, start.n_unknowns, transform):
+            return start
+    count = correspondences.weigh_inliers(transform, agreement, 1.0, weights)
+    return _Estimate(count, transform, weights, start.n_unknowns) if count >= 0.95 * start.count else start

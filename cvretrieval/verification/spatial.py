@@ -12,7 +12,9 @@ from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._saving import SavableMixin
 from cvretrieval._validation import check_choice, check_flag, check_number
 from cvretrieval.local_features import ImageFeatures, LocalFeatures, check_local_features
-from cvretrieval.verification.estimation import MODELS, Agreement, Correspondences, estimate_transform
+from cvretrieval.verification.correspondences import Agreement, Correspondences
+from cvretrieval.verification.estimation import MODELS, estimate_transform
+from cvretrieval.verification.hypotheses import HYPOTHESES
 from cvretrieval.verification.matching import METRICS, DescriptorSet, check_same_dims, match_sets
 from cvretrieval.verification.verification import Verification, rejected
 
@@ -24,13 +26,13 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
     """Geometric verification of pairs of images by a transform that explains many of their matches.
 
     Features are matched one-to-one; each match, with the scales and angles of its two keypoints, implies a similarity
-    transform; all of them are scored by all matches, and the best are refined to the model asked for (Philbin et al.
-    2007).
+    transform; the best of them are refined to the model asked for (Philbin et al. 2007, Schönberger et al. 2016).
 
     Parameters
     ----------
-    model : {"homography", "affine", "similarity"}, default="homography"
-        What is fitted in the end.
+    model : {"homography", "affine", "upright_affine", "similarity", "translation_scale"}, default="homography"
+        What is fitted in the end, with 8, 6, 5, 4 or 3 degrees of freedom. "translation_scale" and "upright_affine" are
+        the models of Philbin et al. for photos taken upright: one scale and no turn; vertical lines stay vertical.
     ratio : float, default=0.9
         In (0, 1]: ratio test of the matches; 1 switches it off.
     mutual : bool, default=True
@@ -46,6 +48,13 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
         A pair with fewer inliers is rejected.
     n_hypotheses : int, default=5
         So many hypotheses, the best ones that earlier ones have not explained, are refined.
+    hypotheses : {"single_correspondence", "vote_and_verify"}, default="single_correspondence"
+        The similarities of all matches, each scored by all others; or those of the cells that most matches vote for in
+        the space of translation, scale and turn, at several resolutions: for thousands of matches, its cost does not
+        grow with their square.
+    score : {"inliers", "effective_inliers"}, default="inliers"
+        What ranks the accepted images of a search: the number of inliers, or of cells of a grid over them, which is
+        smaller where they crowd (see `Verification`).
     metric : {"euclidean", "hamming"}, default="euclidean"
         Distance of descriptors; "hamming" for binary ones, such as ORB's or AKAZE's (see `OpenCVFeatures`).
     n_jobs : int, optional
@@ -62,6 +71,8 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
     ----------
     .. [1] J. Philbin, O. Chum, M. Isard, J. Sivic and A. Zisserman, "Object retrieval with large vocabularies and fast
        spatial matching", CVPR 2007, section 5.
+    .. [2] J. L. Schönberger, T. Price, T. Sattler, J.-M. Frahm and M. Pollefeys, "A vote-and-verify strategy for fast
+       spatial verification in image retrieval", ACCV 2016.
 
     Examples
     --------
@@ -85,6 +96,8 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
         max_turn_deg: float = 30.0,
         min_inliers: int = 10,
         n_hypotheses: int = 5,
+        hypotheses: str = "single_correspondence",
+        score: str = "inliers",
         metric: str = "euclidean",
         n_jobs: int | None = None,
     ) -> None:
@@ -96,6 +109,8 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
         self.max_turn_deg = max_turn_deg
         self.min_inliers = min_inliers
         self.n_hypotheses = n_hypotheses
+        self.hypotheses = hypotheses
+        self.score = score
         self.metric = metric
         self.n_jobs = n_jobs
 
@@ -169,7 +184,7 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
             float(np.log(self.max_scale_ratio)),
             float(np.cos(np.deg2rad(self.max_turn_deg))),
         )
-        found = estimate_transform(correspondences, agreement, self.model, int(self.n_hypotheses))
+        found = estimate_transform(correspondences, agreement, self.model, int(self.n_hypotheses), self.hypotheses)
         if found is None:
             return rejected(f"no transform explains any of the {_count(len(matches), 'match')}", matches)
         transform, weights, model = found
@@ -177,7 +192,10 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
         reason = ""
         if n_inliers < self.min_inliers:
             reason = f"{_count(n_inliers, 'inlier')}, fewer than min_inliers={self.min_inliers}"
-        return Verification(n_inliers, matches, weights > 0, transform, model, reason)
+        return Verification(
+            n_inliers, matches, weights > 0, transform, model, reason,
+            n_effective_inliers=correspondences.count_cells(weights), ranked_by=self.score,
+        )  # fmt: skip
 
     def _check_parameters(self) -> None:
         check_choice(self, "model", self.model, tuple(MODELS))
@@ -188,6 +206,8 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
         check_number(self, "max_turn_deg", self.max_turn_deg, low=0, high=180)
         check_number(self, "min_inliers", self.min_inliers, low=1, integer=True)
         check_number(self, "n_hypotheses", self.n_hypotheses, low=1, integer=True)
+        check_choice(self, "hypotheses", self.hypotheses, tuple(HYPOTHESES))
+        check_choice(self, "score", self.score, ("inliers", "effective_inliers"))
         check_choice(self, "metric", self.metric, METRICS)
 
 

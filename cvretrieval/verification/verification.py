@@ -23,12 +23,21 @@ class Verification:
         bool, the matches among them that the transform explains.
     transform : ndarray of shape (3, 3) or None
         Maps homogeneous pixel coordinates of the first image to those of the second; its last element is 1. None
-        where there is none. It is given for rejected pairs, too, if one was found.
+        where there is none, and for the fundamental matrix, which maps points to lines. It is given for rejected pairs,
+        too, if one was found.
     model : str
-        ``"similarity"``, ``"affine"`` or ``"homography"``: what `transform` is. Simpler than asked for where the
-        matches do not determine more.
+        What was found: ``"translation_scale"``, ``"similarity"``, ``"upright_affine"``, ``"affine"``, ``"homography"``
+        or ``"fundamental"``. Simpler than asked for where the matches do not determine more.
     reason : str
         Why the pair was rejected; empty if it was accepted.
+    n_effective_inliers : int
+        Cells of a grid of 32 × 32 over the explained matches in the first image that hold one: matches that crowd in
+        one place count less (Schönberger et al. 2016).
+    fundamental : ndarray of shape (3, 3) or None
+        F with ``x_b @ F @ x_a == 0`` for homogeneous pixels of the same point in the first (`x_a`) and the second
+        image, of rank 2 and unit Frobenius norm. None for all other models.
+    ranked_by : {"inliers", "effective_inliers"}
+        What `score` is.
     """
 
     n_inliers: int
@@ -37,6 +46,14 @@ class Verification:
     transform: NDArray[np.float64] | None = None
     model: str = ""
     reason: str = ""
+    n_effective_inliers: int = 0
+    fundamental: NDArray[np.float64] | None = None
+    ranked_by: str = "inliers"
+
+    @property
+    def score(self) -> int:
+        """The number that ranks verified images: `n_inliers` or `n_effective_inliers`."""
+        return self.n_effective_inliers if self.ranked_by == "effective_inliers" else self.n_inliers
 
     def __bool__(self) -> bool:
         return not self.reason
