@@ -42,6 +42,10 @@ class VectorIndex(Protocol):
     def __len__(self) -> int:
         """Return the number of vectors held."""
 
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """The keys of the vectors held, ascending."""
+
     def add(self, keys: Any, vectors: Any) -> VectorIndex:
         """Add vectors (n_vectors, n_dims) under keys (n_vectors,); ValueError if a key is in the index."""
 

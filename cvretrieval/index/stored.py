@@ -39,6 +39,12 @@ class StoredIndex:
 
     _folder: IndexFolder | None
 
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """The keys of the vectors that can be found, ascending."""
+        keys = np.concatenate([np.empty(0, dtype=np.int64), *(segment.keys for segment in self._segment_list())])
+        return np.sort(keys[keys >= 0])
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the index to a new folder.
 

@@ -382,6 +382,15 @@ def test_stats_say_what_is_held(engine, vectors, keys):
     json.dumps(stats)
 
 
+def test_keys_are_those_that_can_be_found(engine, vectors, keys):
+    index = engine()
+    assert index.keys.shape == (0,) and index.keys.dtype == np.int64
+    keys = keys.copy()
+    keys[20:25] = -1
+    index.add(keys[:100], vectors[:100]).add(keys[100:], vectors[100:]).remove(keys[95:105])
+    np.testing.assert_array_equal(index.keys, np.sort(np.delete(keys, [*range(20, 25), *range(95, 105)])))
+
+
 def test_adding_in_any_order_or_adding_and_removing_is_building_afresh(engine, vectors, keys, queries, rng):
     expected = engine().add(keys[:200], vectors[:200]).search(queries, 40)
     for _ in range(3):
