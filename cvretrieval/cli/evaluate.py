@@ -70,6 +70,9 @@ def evaluate(
             show_default="told from the protocol or the folder",
         ),
     ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="A benchmark of which not all images are there: take what there is.")
+    ] = False,
     k: Annotated[
         int | None, typer.Option("-k", min=1, help="Length of the ranked lists.", show_default="the whole database")
     ] = None,
@@ -112,7 +115,12 @@ def evaluate(
             retrievers[name].set_params(verifier=None)
     protocols = get_protocols(protocol or [])
     forms = [own_form for own_form in dict.fromkeys(rule.form for rule in protocols) if own_form is not None]
-    labelled = load_dataset(dataset, form if form is not None else forms[0] if forms else None)
+    if form is None and len(forms) > 1:
+        raise ValueError(
+            f"These protocols are for different data ({', '.join(forms)}), which one run cannot search. Evaluate them "
+            "one by one."
+        )
+    labelled = load_dataset(dataset, form if form is not None else forms[0] if forms else None, complete=not partial)
     if not quiet and not as_json:
         say(str(labelled))
     comparison = compare_methods(retrievers, labelled, protocols or None, k=k)

@@ -95,7 +95,7 @@ def evaluate_method(
     dataset : RetrievalDataset
     protocols : sequence of protocols or names, optional
         See `cvretrieval.metrics.get_protocol`; default: those that the data set is usually measured with. They say
-        whether the queries are cut to their regions.
+        whether queries, and database images that have one, are cut to their regions.
     k : int, optional
         Length of the ranked lists; default: the whole database. Images without features are never found: for the
         figures they count as not found.
@@ -115,7 +115,7 @@ def evaluate_method(
     if exif is not None:
         _set_exif(retriever, exif)
     with PeakMemory() as memory:
-        retriever.fit(dataset.database_paths, ids=dataset.database_ids)
+        retriever.fit(dataset.database_paths if crop == "full" else dataset.database_images, ids=dataset.database_ids)
         found = retriever.search(
             dataset.query_paths,
             k=len(dataset.database) if k is None else k,
