@@ -95,7 +95,7 @@ def select_matches(best, second, nearest, best_of_b, squared_ratio, mutual, matc
     best, second : float32 (n_a,)
     nearest : int32 (n_a,)
     best_of_b : float32 (n_b,)
-        As `update_nearest` leaves them.
+        As `update_nearest` leaves them; the best of an a that was compared with no b is −inf, and it has no match.
     squared_ratio : float
         1 or more switches the test off.
     mutual : bool
@@ -109,6 +109,8 @@ def select_matches(best, second, nearest, best_of_b, squared_ratio, mutual, matc
     n_a, n_b = len(best), len(best_of_b)
     owner = np.full(n_b, -1, dtype=np.int64)
     for i in range(n_a):
+        if best[i] == -np.inf:
+            continue
         if squared_ratio < 1.0 and not best[i] > squared_ratio * second[i]:
             continue
         j = nearest[i]

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval._kernels.hamming import hamming_distances, pack_bytes
 from cvretrieval._kernels.matching import select_matches, update_nearest
+from cvretrieval._parallel import single_threaded
 from cvretrieval._validation import check_binary_descriptors, check_choice, check_flag, check_number, describe_array
+from cvretrieval.verification.quantized_matching import QuantizedMatcher
+from cvretrieval.verification.word_matching import WordMatcher
 
 # Descriptors of the second image per matrix product: with 1,000 of the first, 500 kB of products, which stay in the
 # second-level cache until they have been looked at.
 _BLOCK = 128
 
 METRICS = ("euclidean", "hamming")
+
+MATCHINGS = ("words", "exhaustive", "quantized")
+
+
+class Matcher(Protocol):
+    """One image, ready to be matched with many others; may be used by several threads at a time."""
+
+    def match(self, descriptors: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the matches with the descriptors of another image; see `match_descriptors`."""
 
 
 class DescriptorSet:
@@ -73,10 +85,51 @@ def match_sets(a: DescriptorSet, b: DescriptorSet, ratio: float, mutual: bool) -
     return matches[:n_matches].copy()
 
 
+class ExhaustiveMatcher:
+    """Compares all descriptors of two images.
+
+    Parameters
+    ----------
+    descriptors : ndarray of shape (n_descriptors, n_dims)
+    ratio, mutual, metric
+        See `match_descriptors`.
+    """
+
+    def __init__(self, descriptors: NDArray[Any], ratio: float, mutual: bool, metric: str) -> None:
+        self._descriptors = DescriptorSet(descriptors, metric)
+        self._ratio, self._mutual = ratio, mutual
+
+    def match(self, descriptors: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the matches with the descriptors of another image; see `match_descriptors`."""
+        return match_sets(
+            self._descriptors, DescriptorSet(descriptors, self._descriptors.metric), self._ratio, self._mutual
+        )
+
+
+def make_matcher(
+    descriptors: NDArray[Any], *, ratio: float, mutual: bool, metric: str, matching: str, n_assignments: float
+) -> Matcher:
+    """Prepare the descriptors of one image to be matched with those of others; see `match_descriptors`."""
+    if matching == "exhaustive" or metric == "hamming":
+        return ExhaustiveMatcher(descriptors, ratio, mutual, metric)
+    # The words must not depend on how many threads the products of their learning have.
+    with single_threaded():
+        if matching == "quantized":
+            return QuantizedMatcher(descriptors, ratio, mutual)
+        return WordMatcher(descriptors, ratio, mutual, n_assignments)
+
+
 def match_descriptors(
-    a: NDArray[Any], b: NDArray[Any], *, ratio: float = 0.9, mutual: bool = True, metric: str = "euclidean"
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    ratio: float = 0.9,
+    mutual: bool = True,
+    metric: str = "euclidean",
+    matching: str = "exhaustive",
+    n_assignments: float = 3,
 ) -> NDArray[np.int64]:
-    """Match the descriptors of two images one-to-one, exhaustively.
+    """Match the descriptors of two images one-to-one.
 
     Parameters
     ----------
@@ -92,11 +145,23 @@ def match_descriptors(
     metric : {"euclidean", "hamming"}, default="euclidean"
         "hamming" for binary descriptors (`OpenCVFeatures` says of which kind its are by ``metric``), uint8 with eight
         bits a byte: the number of bits that differ.
+    matching : {"exhaustive", "words", "quantized"}, default="exhaustive"
+        Which descriptors are compared. "exhaustive": all. "words": those that share a visual word, about one in twenty
+        of 1,000, with words learned by k-means from `a`, one for 16 of its descriptors, 256 at most; the nearest and
+        second nearest are those among the compared. "quantized": all, after rounding each descriptor to integers of
+        norm 181 at most, which moves it by about 2 % of its norm. Binary descriptors are always compared exhaustively.
+    n_assignments : float, default=3
+        For ``matching="words"``: number of words of a descriptor of `a`, on average; the ones that are nearly as near
+        as the nearest. Descriptors of `b` have one. As many as there are words gives the exhaustive matches.
 
     Returns
     -------
     ndarray of shape (n_matches, 2)
         int64 rows of `a` and of `b`, ordered by the first.
+
+    Notes
+    -----
+    A descriptor that is compared with a single other one passes the ratio test.
 
     References
     ----------
@@ -113,6 +178,8 @@ def match_descriptors(
     check_number("match_descriptors", "ratio", ratio, low=0, high=1, low_open=True)
     check_flag("match_descriptors", "mutual", mutual)
     check_choice("match_descriptors", "metric", metric, METRICS)
+    check_choice("match_descriptors", "matching", matching, MATCHINGS)
+    check_number("match_descriptors", "n_assignments", n_assignments, low=1)
     a, b = np.asarray(a), np.asarray(b)
     for name, array in (("a", a), ("b", b)):
         if array.ndim != 2 or array.dtype.kind not in "fiu":
@@ -120,7 +187,8 @@ def match_descriptors(
                 f"{name} must be a 2-D array of numbers, one descriptor a row. Got {describe_array(array)}."
             )
     check_same_dims(a, b)
-    return match_sets(DescriptorSet(a, metric), DescriptorSet(b, metric), ratio, mutual)
+    matcher = make_matcher(a, ratio=ratio, mutual=mutual, metric=metric, matching=matching, n_assignments=n_assignments)
+    return matcher.match(b)
 
 
 def check_same_dims(a: NDArray[Any], b: NDArray[Any]) -> None:
