@@ -83,7 +83,7 @@ def test_jobs_batches_and_repeats_do_not_change_a_bit(features):
     outcomes = []
     for n_jobs in (None, 2, 3):
         outcomes.append(SpatialVerifier(n_jobs=n_jobs).verify_candidates(features[0], features))
-    outcomes.append([SpatialVerifier().verify(features[0], candidate) for candidate in features])
+    outcomes.append([SpatialVerifier().verify_candidates(features[0], [candidate])[0] for candidate in features])
     outcomes.append(SpatialVerifier().verify_candidates(features[0], features, n_jobs=2))
     for results in outcomes[1:]:
         for a, b in zip(outcomes[0], results, strict=True):
@@ -92,6 +92,29 @@ def test_jobs_batches_and_repeats_do_not_change_a_bit(features):
             assert (a.transform is None) == (b.transform is None)
             if a.transform is not None:
                 np.testing.assert_array_equal(a.transform, b.transform)
+
+
+@pytest.mark.parametrize("matching", ["exhaustive", "words", "quantized"])
+def test_ways_of_matching_find_the_same_views(scenes, features, matching):
+    verifier = SpatialVerifier(matching=matching)
+    for i in range(len(features)):
+        for j, result in enumerate(verifier.verify_candidates(features[i], features)):
+            exhaustive = verifier.verify(features[i], features[j])
+            assert bool(result) == bool(exhaustive) == (scenes.labels[i] == scenes.labels[j])
+            if matching == "exhaustive":
+                np.testing.assert_array_equal(result.matches, exhaustive.matches)
+            if result:
+                assert result.n_inliers >= 0.85 * exhaustive.n_inliers
+
+
+def test_more_words_find_more_matches(features):
+    n_inliers = [
+        sum(r.n_inliers for r in SpatialVerifier(n_assignments=n).verify_candidates(features[0], features[:3]))
+        for n in (1, 2, 8, 10_000)
+    ]
+    assert n_inliers == sorted(n_inliers) and n_inliers[0] < n_inliers[-1]
+    exhaustive = SpatialVerifier(matching="exhaustive").verify_candidates(features[0], features[:3])
+    assert n_inliers[-1] == pytest.approx(sum(r.n_inliers for r in exhaustive), rel=0.01)
 
 
 def test_input_is_not_changed_and_may_be_read_only(features):
@@ -183,6 +206,7 @@ def test_wrong_input_is_said(features, rng):
     [
         ("model", "translation"), ("ratio", 0), ("ratio", 1.5), ("mutual", "yes"), ("tolerance", 0), ("min_inliers", 0),
         ("max_scale_ratio", 0.5), ("max_turn_deg", 200), ("n_hypotheses", 0), ("min_inliers", 2.5),
+        ("matching", "word"), ("n_assignments", 0.5),
     ],
 )  # fmt: skip
 def test_bad_parameters(features, parameter, value):
