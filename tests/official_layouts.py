@@ -1,4 +1,4 @@
-"""Small sets in the official layouts of the public benchmarks; the pictures are drawn here."""
+"""Small sets in the official layouts of the public benchmarks, with pictures drawn here, and the figures of a set."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from cvretrieval.datasets import RetrievalDataset
+from cvretrieval.metrics import evaluate_rankings
 
 
 def draw(file: Path, seed: int = 0, size: tuple[int, int] = (32, 24), **save) -> Path:
@@ -82,3 +85,16 @@ def street_view(root: Path, name: str, database: dict, queries: dict, *, radius:
     root.mkdir(parents=True, exist_ok=True)
     savemat(root / name, {"dbStruct": structure})
     return root / name
+
+
+def figures_of_random_rankings(dataset: RetrievalDataset, truth, protocol):
+    """Check that the loaded ground truth gives the figures that one built by hand gives; return them."""
+    generator = np.random.default_rng(0)
+    rankings = {query: generator.permutation(dataset.database_ids).tolist() for query in truth}
+    loaded = evaluate_rankings(dataset.ground_truth, rankings, protocol)
+    by_hand = evaluate_rankings(truth, rankings, protocol)
+    assert loaded.figures == by_hand.figures
+    assert loaded.per_query == by_hand.per_query
+    assert loaded.skipped == by_hand.skipped
+    assert any(loaded.figures.values())
+    return loaded.figures

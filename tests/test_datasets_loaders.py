@@ -259,6 +259,20 @@ def test_a_data_set_checks_itself(queries, message):
         RetrievalDataset("x", {"a": A}, queries, "csv")
 
 
+def test_checking_a_large_set_does_not_walk_it_for_every_query():
+    class Database(dict):
+        walks = 0
+
+        def keys(self):
+            Database.walks += 1
+            return super().keys()
+
+    database = Database({f"{i}.jpg": Path(f"{i}.jpg") for i in range(50)})
+    queries = tuple(Query(name, path, frozenset({"0.jpg"}) - {name}) for name, path in database.items())
+    assert len(RetrievalDataset("x", database, queries, "csv").queries) == 50
+    assert Database.walks < 10
+
+
 @pytest.fixture
 def oxford_lists(tmp_path):
     lists = {

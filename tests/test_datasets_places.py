@@ -7,8 +7,8 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from cvretrieval.datasets import load_dataset, load_pitts30k, load_pitts250k, load_places, load_tokyo247
-from cvretrieval.metrics import Relevance, evaluate_rankings, get_protocol
-from tests.official_layouts import street_view, touch, write
+from cvretrieval.metrics import Relevance, get_protocol
+from tests.official_layouts import figures_of_random_rankings, street_view, touch, write
 
 #: Eastings and northings are large: differences of a few metres must survive.
 ORIGIN = np.array([584_000.0, 4_477_000.0])
@@ -22,15 +22,6 @@ def relevance_by_hand(database: dict, queries: dict, radius: float, panorama_of=
         )
         for query, own in queries.items()
     }
-
-
-def check_figures(dataset, truth, protocol):
-    """Check that the loaded ground truth gives the figures of the one built by hand."""
-    generator = np.random.default_rng(0)
-    rankings = {query: generator.permutation(dataset.database_ids).tolist() for query in truth}
-    loaded = evaluate_rankings(dataset.ground_truth, rankings, protocol)
-    assert loaded.per_query == evaluate_rankings(truth, rankings, protocol).per_query
-    assert any(0 < figure < 1 for figure in loaded.figures.values())
 
 
 def random_places(folder: str, n: int, seed: int, suffix: str = ".jpg") -> dict:
@@ -51,7 +42,7 @@ def test_pittsburgh(tmp_path, flat):
     truth = relevance_by_hand(database, queries, 25)
     assert dataset.ground_truth["001/at_limit.jpg"].relevant == {"000/at_limit.jpg"}
     assert {query.id: query.relevant for query in dataset.queries} == {q: t.relevant for q, t in truth.items()}
-    check_figures(dataset, truth, "pitts30k")
+    figures_of_random_rankings(dataset, truth, "pitts30k")
     assert dataset.protocols == ("pitts30k",)
     with pytest.raises(ValueError, match=r"Pitts30k has 10,000 database images, but 41 were found"):
         load_pitts30k(tmp_path)
@@ -104,7 +95,7 @@ def test_tokyo(tmp_path):
     dataset = load_tokyo247(tmp_path, complete=False)
     assert dataset.database["03814/0000_012_0.jpg"].name == "0000_012_0.png"
     truth = relevance_by_hand(database, queries, 25, panorama_of)
-    check_figures(dataset, truth, "tokyo247@1,2")
+    figures_of_random_rankings(dataset, truth, "tokyo247@1,2")
     with pytest.raises(ValueError, match=r"75,984 database images, but 144 were found"):
         load_tokyo247(tmp_path)
 
@@ -121,7 +112,9 @@ def test_places_from_a_table(tmp_path):
     assert dataset.form == "vpr:30m"
     assert dataset.protocols == ("vpr-30m",)
     assert dataset.name == tmp_path.name
-    check_figures(dataset, relevance_by_hand(database, queries, 30, panorama_of), ["vpr-30m", "vpr-30m-panorama@1,3"])
+    figures_of_random_rankings(
+        dataset, relevance_by_hand(database, queries, 30, panorama_of), ["vpr-30m", "vpr-30m-panorama@1,3"]
+    )
     for text, message in (
         (lines[0] + "\ndatabase/a/000000.jpg,1,nan,\n", "line 2: an image and two finite numbers"),
         (lines[0] + "\ndatabase/a/000000.jpg,1\n", "line 2: an image and two finite numbers"),
@@ -141,7 +134,7 @@ def test_places_from_file_names(tmp_path):
             found[f"{folder}/@{east:.2f}@{north:.2f}@17@T@@.jpg"] = (round(east, 2), round(north, 2))
     touch(tmp_path, *database, *queries)
     dataset = load_places(tmp_path, radius=20)
-    check_figures(dataset, relevance_by_hand(database, queries, 20), "vpr-20m")
+    figures_of_random_rankings(dataset, relevance_by_hand(database, queries, 20), "vpr-20m")
     touch(tmp_path, "images/test/queries/night.jpg")
     with pytest.raises(ValueError, match=r"no places.csv, and the name of .*night.jpg does not say where"):
         load_places(tmp_path)

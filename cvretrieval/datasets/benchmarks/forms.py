@@ -92,6 +92,6 @@ def find_benchmark(name: str) -> BenchmarkForm | None:
 
 def load_benchmark(path: Path, form: BenchmarkForm, *, complete: bool) -> RetrievalDataset:
     """Load a public set, with the distractors that lie in its folder or beside it where its form has some."""
-    if form.distractors is None:
+    if form.distractors is None or not path.is_dir():
         return form.load(path, complete=complete)
     return form.load(path, distractors=find_distractors(path, form.distractors), complete=complete)

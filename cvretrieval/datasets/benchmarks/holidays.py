@@ -78,6 +78,16 @@ def read_rotations(path: str | os.PathLike[str]) -> dict[str, int]:
     -------
     dict of str to int
         Name → 0, 90, 180 or 270.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from cvretrieval.datasets import read_rotations
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder) / "rotations.txt"
+    ...     _ = file.write_text("100000.jpg 90\\n100001.jpg -90\\n")
+    ...     read_rotations(file)
+    {'100000.jpg': 90, '100001.jpg': 270}
     """
     found: dict[str, int] = {}
     for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):

@@ -69,6 +69,18 @@ def load_places(
     -------
     RetrievalDataset
         Ids are paths under `path`. Measured with ``vpr-25m``, ``vpr-10frames`` and so on.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from cvretrieval.datasets import load_places
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("database/@0@0@.jpg", "database/@30@0@.jpg", "queries/@10@0@.jpg"):
+    ...         (pathlib.Path(folder) / name).parent.mkdir(exist_ok=True)
+    ...         (pathlib.Path(folder) / name).touch()
+    ...     dataset = load_places(folder, radius=15)
+    >>> dataset.queries[0].relevant, dataset.protocols
+    (frozenset({'database/@0@0@.jpg'}), ('vpr-15m',))
     """
     check_choice("load_places", "unit", unit, UNITS)
     check_number("load_places", "radius", radius, low=0.0, integer=unit == "frames")

@@ -77,6 +77,16 @@ def read_plain_pickle(path: str | os.PathLike[str]) -> Any:
     ------
     ValueError
         If the file is no pickle, is cut off, or holds anything else: the message says what and at which byte.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from cvretrieval.datasets import read_plain_pickle
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder) / "gnd.pkl"
+    ...     _ = file.write_bytes(b"(dp0\\nVjunk\\np1\\n(lp2\\nI3\\nas.")
+    ...     read_plain_pickle(file)
+    {'junk': [3]}
     """
     source = Path(path)
     reader = _Reader()

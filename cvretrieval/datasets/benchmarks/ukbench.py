@@ -34,6 +34,17 @@ def load_ukbench(path: Folder, *, complete: bool = True) -> RetrievalDataset:
     References
     ----------
     D. Nistér and H. Stewénius. Scalable recognition with a vocabulary tree. CVPR 2006.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from cvretrieval.datasets import load_ukbench
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for i in range(8):
+    ...         (pathlib.Path(folder) / f"ukbench{i:05d}.jpg").touch()
+    ...     dataset = load_ukbench(folder, complete=False)
+    >>> sorted(dataset.queries[5].relevant)
+    ['ukbench00004.jpg', 'ukbench00006.jpg', 'ukbench00007.jpg']
     """
     root = UKBENCH.root(path)
     folder = UKBENCH.folder(root, "full", "images", ".")

@@ -85,6 +85,16 @@ def fetch(
     What has come so far is kept in ``path.part``. It is taken up again (HTTP ``Range`` with ``If-Range``) if the server
     says by an ETag or a date that it is still a part of the same file; else the download begins anew. The file gets its
     name when it is complete and checked. One process at a time may download to a path.
+
+    Examples
+    --------
+    >>> from cvretrieval.datasets import fetch
+    >>> fetch(
+    ...     "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+    ...     "data/CUB_200_2011.tgz",
+    ...     md5="97eceeb196236b17998738112f37df78",
+    ... )  # doctest: +SKIP
+    PosixPath('data/CUB_200_2011.tgz')
     """
     check_number("fetch", "n_retries", n_retries, low=0, integer=True)
     check_number("fetch", "timeout", timeout, low=0.0, low_open=True)

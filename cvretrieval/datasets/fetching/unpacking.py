@@ -43,6 +43,17 @@ def unpack(archive: str | os.PathLike[str], folder: str | os.PathLike[str]) -> P
     -----
     Links and devices in the archive are passed over. Files get to their places after all of them have been unpacked:
     a damaged archive leaves nothing behind.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, zipfile
+    >>> from cvretrieval.datasets import unpack
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with zipfile.ZipFile(pathlib.Path(folder) / "set.zip", "w") as archive:
+    ...         archive.writestr("full/ukbench00000.jpg", b"")
+    ...     root = unpack(pathlib.Path(folder) / "set.zip", pathlib.Path(folder) / "set")
+    ...     [file.relative_to(root).as_posix() for file in root.rglob("*.jpg")]
+    ['full/ukbench00000.jpg']
     """
     source, target = Path(archive), Path(folder)
     try:
