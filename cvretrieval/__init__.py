@@ -49,6 +49,7 @@ _PUBLIC = {
     "Verification": "verification",
     "BinaryIndex": "index",
     "DenseIndex": "index",
+    "FaissIndex": "index",
     "InvertedIndex": "index",
     "PQIndex": "index",
     "AlphaQueryExpansion": "reranking",

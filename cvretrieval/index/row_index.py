@@ -104,8 +104,7 @@ class RowIndex(StoredIndex):
         new = check_new_keys(keys, len(rows))
         self._refuse_known(new)
         segment = self._rows.segment(rows, new, self.n_jobs)
-        if len(rows):
-            self._segments = self._segments.add(segment)
+        self._take_in(self._segments.add(segment) if len(rows) else self._segments)
         self._n_dims = rows.shape[1]
         return self
 
@@ -200,6 +199,10 @@ class RowIndex(StoredIndex):
             "n_segments": len(segments.segments),
             "n_bytes": n_bytes(self._segment_list()),
         }
+
+    def _take_in(self, segments: Segments[Any]) -> None:
+        """Hold rows with new ones, in one step for those who search meanwhile."""
+        self._segments = segments
 
     def _check_search(self, queries: Any, k: Any) -> Queries:
         check_choice(self, "metric", self.metric, self._metrics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -38,6 +39,8 @@ class StoredIndex:
     _large_arrays: ClassVar[tuple[str, ...]] = ()
 
     _folder: IndexFolder | None
+    #: Arrays that belong to no segment, as they lie in the folder, and their files.
+    _shared: Mapping[str, tuple[NDArray[Any], ArrayFile]] = MappingProxyType({})
 
     @property
     def keys(self) -> NDArray[np.int64]:
@@ -115,15 +118,24 @@ class StoredIndex:
             index._set_segments(list(zip(groups[1:], contents.groups[1:], strict=True)), contents.facts)
         except (ValueError, TypeError, KeyError) as error:
             raise StoreError(f"{folder.path} is damaged ({error}). Build the index again.") from error
+        index._shared = {name: (array, contents.groups[0][name]) for name, array in groups[0].items()}
         index._folder = folder
         return index
 
     def _commit(self, folder: IndexFolder, *, is_new: bool) -> None:
         segments = self._segment_list()
         shared, facts = self._to_facts()
-        groups = [ArrayGroup(shared)]
+        # Arrays that have not changed since they were written.
+        known = {name: file for name, (array, file) in self._shared.items() if shared.get(name) is array}
+        groups = [ArrayGroup(shared, {} if is_new else known)]
         groups += [ArrayGroup(segment.arrays(), {} if is_new else segment.files) for segment in segments]
-        written = folder.write({"class": type(self).__name__, **facts}, groups)[1:]
+        files, *written = folder.write({"class": type(self).__name__, **facts}, groups)
+        if not is_new and files == known:
+            mapped = shared
+        else:
+            mapped = folder.map(files)
+        self._shared = {name: (mapped[name], file) for name, file in files.items()}
+        self._keep_shared(mapped)
         self._replace_segments(
             [
                 segment if files == segment.files else segment.stored(folder.map(files), files)
@@ -136,6 +148,9 @@ class StoredIndex:
     def _to_facts(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return arrays that belong to no segment, and plain values: parameters and facts."""
         raise NotImplementedError
+
+    def _keep_shared(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Hold the arrays of `_to_facts`, stored; they are written again unless it returns these very ones."""
 
     @classmethod
     def _from_facts(cls: type[Self], facts: Mapping[str, Any], shared: Mapping[str, NDArray[Any]]) -> Self:
