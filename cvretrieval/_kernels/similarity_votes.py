@@ -6,8 +6,11 @@ import numpy as np
 
 from cvretrieval._kernels._jit import njit
 
-#: Finest cells of each dimension: translation (x and y), logarithm of the scale, turn.
+#: Finest cells of each dimension: translation (x and y) within the extent, logarithm of the scale, turn.
 TRANSLATION_CELLS, SCALE_CELLS, TURN_CELLS = 64, 32, 8
+
+# Cells of translation go on beyond the extent: of an object that is small in one image only, the middle moves far.
+_FARTHEST = 512
 
 # Scales from 1/10 to 10, as in the paper.
 _MAX_LOG_SCALE = np.log(10.0)
@@ -18,11 +21,11 @@ def vote_similarities(pairs, log_scale, cos_turn, sin_turn, extent, frames, seed
     """Let each correspondence vote for the similarity it implies, and return the number of the best cells, best first.
 
     With scale s, turn φ and T_i of `score_similarities`, correspondence i votes for the cell of (T_i(0), ln s, φ):
-    64 × 64 cells of translation over [−extent, extent)², 32 of scale over [−ln 10, ln 10), 8 of the turn. Two coarser
-    resolutions join 2⁴ cells each. A finest cell with n₀ votes, n₁ and n₂ in the coarser cells around it, has the score
-    n₀ + n₁/2 + n₂/4. Cells are shifted by 2½ finest ones, so that no resolution cuts at the identity. The similarity of
-    a cell is the mean of its voters': of T_i(0), of ln s, and of the direction of φ. Equal scores keep the order of
-    cells.
+    64 × 64 cells of translation over [−extent, extent)² and more of that size around, 32 of scale over [−ln 10, ln 10),
+    8 of the turn. Two coarser resolutions join 2⁴ cells each. A finest cell with n₀ votes, n₁ and n₂ in the coarser
+    cells around it, has the score n₀ + n₁/2 + n₂/4. Cells are shifted by 2½ finest ones, so that no resolution cuts at
+    the identity. The similarity of a cell is the mean of its voters': of T_i(0), of ln s, and of the direction of φ.
+    Equal scores keep the order of cells.
 
     The cells of all resolutions are runs of one sorted list, the four bits of each resolution beside each other: the
     cost grows with n log n.
@@ -33,7 +36,7 @@ def vote_similarities(pairs, log_scale, cos_turn, sin_turn, extent, frames, seed
         Rows x, y, x′, y′, around an origin in the middle.
     log_scale, cos_turn, sin_turn : float32 (n_pairs,)
     extent : float
-        Pixels; a correspondence that sends the origin farther does not vote.
+        Pixels.
     frames : float32 (max_frames, 4)
         a, b, x, y of T(p) = (a p_x − b p_y + x, b p_x + a p_y + y) of the best cells.  # OUT
     seeds : int64 (max_frames,)
@@ -130,10 +133,10 @@ def _cell_key(shift_x, shift_y, log_scale, turn, extent):
     ----------
     shift_x, shift_y, log_scale, turn, extent : float
     """
-    x = int(np.floor((shift_x + extent) * (TRANSLATION_CELLS / (2.0 * extent)) + 0.5))
-    y = int(np.floor((shift_y + extent) * (TRANSLATION_CELLS / (2.0 * extent)) + 0.5))
+    x = int(np.floor(shift_x * (TRANSLATION_CELLS / (2.0 * extent)) + 0.5)) + _FARTHEST
+    y = int(np.floor(shift_y * (TRANSLATION_CELLS / (2.0 * extent)) + 0.5)) + _FARTHEST
     s = int(np.floor((log_scale + _MAX_LOG_SCALE) * (SCALE_CELLS / (2.0 * _MAX_LOG_SCALE)) + 0.5))
-    if not (0 <= x < TRANSLATION_CELLS and 0 <= y < TRANSLATION_CELLS and 0 <= s < SCALE_CELLS):
+    if not (0 <= x < 2 * _FARTHEST and 0 <= y < 2 * _FARTHEST and 0 <= s < SCALE_CELLS):
         return np.int64(-1)
     t = int(np.floor(turn * (TURN_CELLS / (2.0 * np.pi)) + 2.5)) % TURN_CELLS
     x, y, s = x + 2, y + 2, s + 2

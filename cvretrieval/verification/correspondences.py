@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class Correspondences:
     def __init__(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
         points = np.concatenate([a[:, :2], b[:, :2]], axis=1, dtype=np.float64).T.copy()
         # Centred, so that float32 keeps hundredths of a pixel in large images.
-        means = points.mean(axis=1)
+        means = points.sum(axis=1) / max(1, len(a))
         self._mean_a, self._mean_b = means[:2], means[2:]
         self.pairs = (points - means[:, None]).astype(np.float32)
         tiny = np.finfo(np.float32).tiny
@@ -56,6 +57,13 @@ class Correspondences:
 
     def __len__(self) -> int:
         return len(self.log_scale)
+
+    def take(self, rows: NDArray[np.int64]) -> Correspondences:
+        """Return some of the correspondences, in the same centred coordinates."""
+        part = copy(self)
+        part.pairs = np.ascontiguousarray(self.pairs[:, rows])
+        part.log_scale, part.cos_turn, part.sin_turn = self.log_scale[rows], self.cos_turn[rows], self.sin_turn[rows]
+        return part
 
     def weigh_inliers(
         self, transform: NDArray[np.float64], agreement: Agreement, widening: float, weights: NDArray[np.float64]
@@ -84,6 +92,12 @@ class Correspondences:
     def count_cells(self, weights: NDArray[np.float64]) -> int:
         """Return the number of effective inliers: cells of 32 × 32 over the explained places of the first image."""
         return int(count_cells(self.pairs, weights, _CELLS))
+
+    def to_centred(self, transform: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a transform of pixel coordinates as one of centred coordinates."""
+        from_centred, to_centred = np.eye(3), np.eye(3)
+        from_centred[:2, 2], to_centred[:2, 2] = self._mean_a, -self._mean_b
+        return np.asarray(to_centred @ transform @ from_centred, dtype=np.float64)
 
     def to_original_fundamental(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return a fundamental matrix of centred coordinates as one of pixel coordinates, of unit Frobenius norm."""

@@ -13,6 +13,7 @@ from cvretrieval._saving import SavableMixin
 from cvretrieval._validation import check_choice, check_flag, check_number
 from cvretrieval.local_features import ImageFeatures, LocalFeatures, check_local_features
 from cvretrieval.verification.correspondences import Agreement, Correspondences
+from cvretrieval.verification.epipolar import FUNDAMENTAL, estimate_fundamental
 from cvretrieval.verification.estimation import MODELS, estimate_transform
 from cvretrieval.verification.hypotheses import HYPOTHESES
 from cvretrieval.verification.matching import MATCHINGS, METRICS, Matcher, check_same_dims, make_matcher
@@ -30,9 +31,11 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
 
     Parameters
     ----------
-    model : {"homography", "affine", "upright_affine", "similarity", "translation_scale"}, default="homography"
-        What is fitted in the end, with 8, 6, 5, 4 or 3 degrees of freedom. "translation_scale" and "upright_affine" are
-        the models of Philbin et al. for photos taken upright: one scale and no turn; vertical lines stay vertical.
+    model : {"homography", "affine", "upright_affine", "similarity", "translation_scale", "fundamental"}
+        What is fitted in the end, by default the homography; with 8, 6, 5, 4 or 3 degrees of freedom.
+        "translation_scale" and "upright_affine" are the models of Philbin et al. for photos taken upright: one scale
+        and no turn; vertical lines stay vertical. "fundamental" is the epipolar geometry of a scene that is not flat;
+        it says where the camera was, not where the object is, so there is no outline to draw.
     ratio : float, default=0.9
         In (0, 1]: ratio test of the matches; 1 switches it off.
     mutual : bool, default=True
@@ -87,8 +90,8 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
     >>> image = np.kron(np.random.default_rng(0).integers(0, 256, (20, 20)), np.ones((10, 10))).astype(np.uint8)
     >>> a, b = SIFT(root=True).transform([image, np.rot90(image)])
     >>> result = SpatialVerifier().verify(a, b)
-    >>> bool(result), np.round(result.transform[:2, :2]).tolist()
-    (True, [[0.0, 1.0], [-1.0, 0.0]])
+    >>> bool(result), np.round(result.transform[:2, :2]).astype(int).tolist()
+    (True, [[0, 1], [-1, 0]])
     """
 
     def __init__(
@@ -200,21 +203,26 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
             float(np.log(self.max_scale_ratio)),
             float(np.cos(np.deg2rad(self.max_turn_deg))),
         )
-        found = estimate_transform(correspondences, agreement, self.model, int(self.n_hypotheses), self.hypotheses)
+        if self.model == FUNDAMENTAL:
+            found = estimate_fundamental(correspondences, agreement, int(self.n_hypotheses), self.hypotheses)
+        else:
+            found = estimate_transform(correspondences, agreement, self.model, int(self.n_hypotheses), self.hypotheses)
         if found is None:
             return rejected(f"no transform explains any of the {_count(len(matches), 'match')}", matches)
-        transform, weights, model = found
+        matrix, weights, model = found
+        is_transform = model != FUNDAMENTAL
         n_inliers = correspondences.count_places(weights, agreement.tolerance_a, agreement.tolerance_b)
         reason = ""
         if n_inliers < self.min_inliers:
             reason = f"{_count(n_inliers, 'inlier')}, fewer than min_inliers={self.min_inliers}"
         return Verification(
-            n_inliers, matches, weights > 0, transform, model, reason,
+            n_inliers, matches, weights > 0, matrix if is_transform else None, model, reason,
             n_effective_inliers=correspondences.count_cells(weights), ranked_by=self.score,
+            fundamental=None if is_transform else matrix,
         )  # fmt: skip
 
     def _check_parameters(self) -> None:
-        check_choice(self, "model", self.model, tuple(MODELS))
+        check_choice(self, "model", self.model, (*MODELS, FUNDAMENTAL))
         check_number(self, "ratio", self.ratio, low=0, high=1, low_open=True)
         check_flag(self, "mutual", self.mutual)
         check_number(self, "tolerance", self.tolerance, low=0, high=1, low_open=True)

@@ -95,3 +95,67 @@ def count_places(a, b, apart_a, apart_b):
         if not any(np.abs(p - r).max() < apart_a or np.abs(q - s).max() < apart_b for r, s in kept):
             kept.append((p, q))
     return len(kept)
+
+
+def fit_translation_scale(points, images):
+    """Least-squares scale and translation: x' = a x + tx, y' = a y + ty."""
+    rows, values = [], []
+    for (x, y), (u, v) in zip(points, images, strict=True):
+        rows += [[x, 1, 0], [y, 0, 1]]
+        values += [u, v]
+    a, tx, ty = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)[0]
+    return np.array([[a, 0, tx], [0, a, ty], [0, 0, 1]])
+
+
+def fit_upright_affine(points, images):
+    """Least squares x' = a x + tx, y' = b x + c y + ty."""
+    ones = np.ones(len(points))
+    a, tx = np.linalg.lstsq(np.column_stack([points[:, 0], ones]), images[:, 0], rcond=None)[0]
+    b, c, ty = np.linalg.lstsq(np.column_stack([points, ones]), images[:, 1], rcond=None)[0]
+    return np.array([[a, 0, tx], [b, c, ty], [0, 0, 1]])
+
+
+def count_cells(points, n_cells):
+    """Occupied cells of a grid over the bounding box of the points."""
+    low, extent = points.min(axis=0), np.ptp(points, axis=0)
+    occupied = set()
+    for point in points:
+        cell = [
+            0 if extent[c] == 0 else min(int((point[c] - low[c]) * (n_cells / extent[c])), n_cells - 1) for c in (0, 1)
+        ]
+        occupied.add(tuple(cell))
+    return len(occupied)
+
+
+def vote(a, b, extent):
+    """Cells of similarities: finest cell → [score, voters, (a, b, x, y) of their mean]; see `vote_similarities`.
+
+    Coordinates are taken as they are, the origin of the first image is what moves.
+    """
+    counts = [{}, {}, {}]
+    frames, cells = [], []
+    for p, q in zip(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64), strict=True):
+        moved = similarity(p, q)[:2, 2]
+        log_scale, turn = np.log(q[2] / p[2]), q[3] - p[3]
+        places = [512 + 64 * m / (2 * extent) + 0.5 for m in moved]
+        places.append(32 * (log_scale + np.log(10)) / (2 * np.log(10)) + 0.5)
+        finest = [int(np.floor(place)) for place in places]
+        frames.append((log_scale, turn, moved))
+        if not (0 <= finest[0] < 1024 and 0 <= finest[1] < 1024 and 0 <= finest[2] < 32):
+            cells.append(None)
+            continue
+        turn_cell = int(np.floor(((turn + np.pi) % (2 * np.pi) - np.pi) * 8 / (2 * np.pi) + 2.5)) % 8
+        cell = (finest[0] + 2, finest[1] + 2, finest[2] + 2, turn_cell)
+        cells.append(cell)
+        for level in range(3):
+            coarse = tuple(c // 2**level for c in cell)
+            counts[level][coarse] = counts[level].get(coarse, 0) + 1
+    votes = {}
+    for cell in set(cells) - {None}:
+        voters = [i for i, other in enumerate(cells) if other == cell]
+        score = sum(counts[level][tuple(c // 2**level for c in cell)] / 2**level for level in range(3))
+        scale = np.exp(np.mean([frames[i][0] for i in voters]))
+        turn = np.arctan2(*(np.sum([f(frames[i][1]) for i in voters]) for f in (np.sin, np.cos)))
+        x, y = np.mean([frames[i][2] for i in voters], axis=0)
+        votes[cell] = [score, voters, (scale * np.cos(turn), scale * np.sin(turn), x, y)]
+    return votes
