@@ -39,6 +39,7 @@ _PUBLIC = {
     "ASMK": "encoders",
     "MultipleVocabularies": "encoders",
     "SpatialPyramid": "encoders",
+    "ITQ": "postprocessing",
     "PCAWhitening": "postprocessing",
     "LearnedWhitening": "postprocessing",
     "PowerNormalizer": "postprocessing",

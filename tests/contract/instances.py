@@ -6,6 +6,7 @@ from sklearn.decomposition import PCA
 
 from cvretrieval import (
     ASMK,
+    ITQ,
     SIFT,
     SURF,
     VLAD,
@@ -123,6 +124,7 @@ VECTOR_TRANSFORMERS = {
     "PCAWhitening-shrunk": PCAWhitening(n_components=2, power=0.25, shrinkage=0.1, norm=None),
     "ProductQuantizer": ProductQuantizer(2, n_codewords=4, random_state=0),
     "ProductQuantizer-opq": ProductQuantizer(2, n_codewords=4, rotation="opq", random_state=0),
+    "ITQ": ITQ(2, random_state=0),
     "TfIdf": TfIdf(),
     "TfIdf-stopped": TfIdf(term_frequency="count", norm=None, min_df=0.1, stop_top=0.05, stop_bottom=0.1),
 }
