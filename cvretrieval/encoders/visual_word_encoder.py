@@ -24,6 +24,8 @@ _BLOCK_IMAGES = 32
 class VisualWordEncoder(LocalFeaturesInputMixin, TransformerMixin, BaseEstimator):
     """Base of `HammingEmbedding` and `ASMK`: local features → `VisualWords`."""
 
+    output_kind = "words"
+
     n_words: int
     codebook: Any
     n_query_words: int

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cvretrieval._parallel import progress_bar
 from cvretrieval.local_features import LocalFeatures
 from cvretrieval.retrieval.manifest import Manifest
 from cvretrieval.retrieval.records import ImageRecord, ShardRecord
+from cvretrieval.retrieval.rows import Rows, join_rows
 from cvretrieval.retrieval.shards import Shard, shard_folder, write_shard
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ def _batches(shards: Sequence[ShardRecord], live: dict[int, list[ImageRecord]]) 
 
 def _gather(
     store: Store, batch: Sequence[ShardRecord], live: dict[int, list[ImageRecord]]
-) -> tuple[LocalFeatures | None, NDArray[np.float32] | None]:
+) -> tuple[LocalFeatures | None, Rows | None]:
     """Copy the live rows out of shards, which are open one at a time."""
     features: list[LocalFeatures] = []
-    vectors: list[NDArray[np.float32]] = []
+    vectors: list[Rows] = []
     for record in batch:
         shard = Shard(store.path / "shards", record)
         rows = [image.place[1] for image in live[record.shard]]
@@ -93,7 +93,7 @@ def _gather(
             features.append(shard.features[rows])
         if shard.vectors is not None:
             vectors.append(shard.vectors[rows])
-    return LocalFeatures.concatenate(features) if features else None, np.concatenate(vectors) if vectors else None
+    return LocalFeatures.concatenate(features) if features else None, join_rows(vectors) if vectors else None
 
 
 def _delete(store: Store, numbers: Sequence[int]) -> None:

@@ -6,10 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from sklearn.base import clone
+
 from cvretrieval._state import from_config, set_state, to_config
 from cvretrieval._validation import StoreError
 from cvretrieval.images import ImageReader
-from cvretrieval.retrieval.stages import Stages
+from cvretrieval.index import VectorIndex
+from cvretrieval.retrieval.rows import wrong_kind
+from cvretrieval.retrieval.stages import Stages, steps_of
 from cvretrieval.retrieval.store import Store
 
 #: Parameters of the retriever that are stored with the index; the others belong to the session.
@@ -22,6 +26,8 @@ def describe(retriever: Any, extractor: Any, encoder: Any) -> dict[str, Any]:
     return {
         "extractor": to_config(extractor),
         "encoder": to_config(encoder),
+        # Threads belong to the session.
+        "index": None if retriever.index is None else to_config(clone(retriever.index).set_params(n_jobs=None)),
         "verifier": None if retriever.verifier is None else to_config(retriever.verifier),
         "reranker": None if retriever.reranker is None else to_config(retriever.reranker),
         "image_policy": to_config(reader),
@@ -37,25 +43,62 @@ def restore(store: Store) -> tuple[dict[str, Any], Stages]:
         verifier = None if config["verifier"] is None else from_config(config["verifier"])
         # Indexes of older versions have none.
         reranker = None if config.get("reranker") is None else from_config(config["reranker"])
+        index = None if config.get("index") is None else from_config(config["index"])
+        check_engine(index)
         # The encoder among the parameters stays unfitted, as scikit-learn has it.
         parameters = {
             "extractor": from_config(config["extractor"]),
             "encoder": from_config(config["encoder"]),
+            "index": index,
             "verifier": verifier,
             "reranker": reranker,
             **{name: config[name] for name in _STORED},
         }
-    return parameters, learned_stages(store, parameters["extractor"])
+    return parameters, learned_stages(store, parameters["extractor"], "dense" if index is None else index.kind)
 
 
-def learned_stages(store: Store, extractor: Any) -> Stages:
+def learned_stages(store: Store, extractor: Any, kind: str) -> Stages:
     """Return the extractor with the encoder of a store, learned if the store has a model."""
     with _as_store_error(store):
         encoder = from_config(store.config["encoder"])
         model = store.read_model()
         if model is not None:
             encoder = set_state(encoder, *model)
-    return Stages(extractor, encoder, store.model)
+    return Stages(extractor, encoder, store.model, kind)
+
+
+def check_engine(index: Any) -> None:
+    """Check the parameter `index`: None, or an engine without vectors.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if index is None:
+        return
+    if isinstance(index, type) or not isinstance(index, VectorIndex) or not hasattr(index, "get_params"):
+        raise TypeError(
+            "The 'index' parameter of ImageRetriever must be an index engine such as InvertedIndex() or None. Got "
+            f"{index!r} instead."
+        )
+    if len(index):
+        raise ValueError(
+            f"The 'index' parameter of ImageRetriever says how to search and holds no vectors itself. Got one of "
+            f"{len(index)} vectors: give a new {type(index).__name__}."
+        )
+
+
+def check_index(index: Any, encoder: Any) -> None:
+    """Refuse an engine that cannot hold what the encoder gives, before anything is extracted.
+
+    Raises
+    ------
+    ValueError
+    """
+    last = steps_of(encoder)[-1]
+    gives_words = getattr(last, "output_kind", "vectors") == "words"
+    if gives_words != (index.kind == "words"):
+        raise ValueError(wrong_kind(type(last).__name__, gives_words))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,10 @@ from cvretrieval._validation import StoreError
 from cvretrieval._version import __version__
 
 #: Version of the format; a store of a newer one is refused.
-FORMAT = 1
+FORMAT = 2
+
+# What a store with dense vectors has, which earlier versions read as well.
+_DENSE_FORMAT = 1
 
 _NAME = "index.json"
 _LIBRARIES = ("numpy", "scikit-learn", "opencv-contrib-python", "numba", "pillow")
@@ -27,7 +30,8 @@ def write_description(folder: Path, config: Mapping[str, Any]) -> None:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    text = json.dumps({"format": FORMAT, "versions": versions, "config": dict(config)}, indent=2)
+    found = _DENSE_FORMAT if config.get("index") is None else FORMAT
+    text = json.dumps({"format": found, "versions": versions, "config": dict(config)}, indent=2)
     write_file(folder / _NAME, lambda file: file.write(text.encode()))
 
 

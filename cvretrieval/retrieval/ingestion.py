@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from cvretrieval.images import describe_source
 from cvretrieval.local_features import LocalFeatures
 from cvretrieval.retrieval.learning import StoredFeatures, learn
 from cvretrieval.retrieval.records import ImageRecord, ShardRecord
+from cvretrieval.retrieval.rows import Rows, join_rows
 from cvretrieval.retrieval.sources import Source, plan
 from cvretrieval.retrieval.stages import Described, Stages
 from cvretrieval.retrieval.store import Store
@@ -62,12 +63,15 @@ def add(
     ids: Sequence[str] | None,
     *,
     on_error: str,
+    accept: Callable[[Rows], object],
     max_train_images: int,
     random_state: Any,
     n_jobs: int | None,
     verbose: bool | int,
 ) -> IndexingReport:
     """Bring the images of `X` into the store; see `ImageRetriever.add`.
+
+    `accept` raises if the index cannot hold rows of this kind; it is asked once the encoder is learned.
 
     Features are committed before the encoder is learned, so a run that is cut off at any instant resumes without
     extracting anything twice.
@@ -79,7 +83,7 @@ def add(
         raise ImageReadError(*report.failures[0])
     _extract(store, stages, work.sources, report, on_error=on_error, n_jobs=n_jobs, verbose=verbose)
     if not stages.is_learned:
-        _learn(store, stages, max_train_images, random_state)
+        _learn(store, stages, accept, max_train_images, random_state)
     if stages.is_learned:
         _encode_pending(store, stages, n_jobs, verbose)
     report.seconds = time.perf_counter() - start
@@ -183,10 +187,12 @@ def _features(images: list[Described]) -> LocalFeatures | None:
 
 def _vectors(images: list[Described]) -> Any:
     vectors = [image.vector for image in images]
-    return None if not vectors or vectors[0] is None else np.stack([v for v in vectors if v is not None])
+    return None if not vectors or vectors[0] is None else join_rows([v for v in vectors if v is not None])
 
 
-def _learn(store: Store, stages: Stages, max_train_images: int, random_state: Any) -> None:
+def _learn(
+    store: Store, stages: Stages, accept: Callable[[Rows], object], max_train_images: int, random_state: Any
+) -> None:
     """Fit the encoder on a seeded draw of the committed images, unless there is nothing to learn from."""
     records = [record for record in store.records() if record.status == "ok"]
     if not records:
@@ -199,6 +205,7 @@ def _learn(store: Store, stages: Stages, max_train_images: int, random_state: An
     else:
         keys = [record.key for record in records]
         learn(stages.encoder, StoredFeatures(lambda part: stages.decode(store.features(part)), keys))
+        accept(stages.encode(store.features(keys[:1])))
     arrays, meta = get_state(stages.encoder)
     # As they will be read back: a matrix product in another memory order differs in the last bits.
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -214,7 +221,7 @@ def _encode_pending(store: Store, stages: Stages, n_jobs: int | None, verbose: b
     def encode(shard: ShardRecord) -> tuple[ShardRecord, Any]:
         features = store.shard_features(shard.shard)
         blocks = block_slices(len(features), _ENCODE_IMAGES)
-        return shard, np.concatenate([serial.encode(features[block]) for block in blocks])
+        return shard, join_rows([serial.encode(features[block]) for block in blocks])
 
     results = map_blocks(
         encode, store.pending_shards(), n_jobs=n_jobs, description="encoding", unit="shard", verbose=verbose

@@ -80,8 +80,8 @@ class ShardRecord:
 
     @property
     def encoded(self) -> bool:
-        """Whether its images have vectors."""
-        return "vectors" in self.arrays
+        """Whether its images have vectors, or the like."""
+        return "vectors" in self.arrays or "vector_offsets" in self.arrays
 
     @property
     def n_bytes(self) -> int:

@@ -17,19 +17,23 @@ from cvretrieval.reranking import Reranker, VerifiedMatches
 Verdicts = dict[int, tuple[ImageFeatures, Any]]
 
 
+_HELD = {"sparse": "sparse ones", "words": "visual words", "binary": "bits"}
+
+
 class NumberedVectors:
     """The vectors of an index under the numbers 0 to n − 1 instead of its keys, as rerankers want them.
 
     Parameters
     ----------
     index : VectorIndex
-    keys : ndarray of shape (n_images,)
-        int64: the keys in the index, ascending.
+    store : Store
+        Where the vectors themselves are, if the index does not keep them exactly.
     """
 
-    def __init__(self, index: Any, keys: NDArray[np.int64]) -> None:
+    def __init__(self, index: Any, store: Any) -> None:
         self.index = index
-        self.keys = keys
+        self.keys: NDArray[np.int64] = store.vector_keys()
+        self._store = store
         self.metric = index.metric
         self.n_dims = index.n_dims
 
@@ -43,8 +47,11 @@ class NumberedVectors:
 
     def reconstruct(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors under some numbers."""
-        vectors: NDArray[np.float32] = self.index.reconstruct(self.keys[numbers])
-        return vectors
+        keys = self.keys[numbers]
+        if self.index.exact or not len(keys):
+            vectors: NDArray[np.float32] = self.index.reconstruct(keys)
+            return vectors
+        return np.asarray(self._store.vectors(keys))
 
     def numbers(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of keys, -1 for keys that are not in the index."""
@@ -62,10 +69,14 @@ def check_parameters(retriever: Any) -> None:
             "The 'reranker' parameter of ImageRetriever must be a reranker such as AlphaQueryExpansion() or None. Got "
             f"{reranker!r} instead."
         )
-    if retriever.metric != "cosine":
+    index = retriever._template()
+    if index.kind != "dense":
         raise ValueError(
-            f"A reranker compares vectors by cosine, but metric={retriever.metric!r}. Use metric='cosine'."
+            f"{type(reranker).__name__} computes with dense vectors, but the index is {type(index).__name__}, which "
+            f"holds {_HELD[index.kind]}. Use reranker=None, or an index of dense vectors."
         )
+    if index.metric != "cosine":
+        raise ValueError(f"A reranker compares vectors by cosine, but metric={index.metric!r}. Use metric='cosine'.")
     if reranker.needs_verification and retriever.verifier is None:
         raise ValueError(
             f"{type(reranker).__name__} as configured expands by verified images: give a verifier, such as "
@@ -86,10 +97,10 @@ def fitted(retriever: Any, index: Any) -> tuple[Any, NumberedVectors]:
     """
     config = to_config(retriever.reranker)
     known = getattr(retriever, "_fitted_reranker", None)
-    if known is None or known[0] is not index or known[1] != config:
-        keys = np.concatenate([keys for keys, _ in retriever._store.vector_segments()])
-        database = NumberedVectors(index, np.sort(keys[keys >= 0]))
-        known = (index, config, clone(retriever.reranker).fit(database), database)
+    state = (retriever._store.generation, config)
+    if known is None or known[0] is not index or known[1] != state:
+        database = NumberedVectors(index, retriever._store)
+        known = (index, state, clone(retriever.reranker).fit(database), database)
         retriever._fitted_reranker = known
     return known[2], known[3]
 

@@ -4,50 +4,53 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._validation import check_choice, check_number
 from cvretrieval.encoders import VLAD
 from cvretrieval.extraction import SIFT
-from cvretrieval.local_features import LocalFeatures
 from cvretrieval.retrieval import configuration, ingestion, reranking, searching
+from cvretrieval.retrieval.engine import check_rows
 from cvretrieval.retrieval.ingestion import IndexingReport
 from cvretrieval.retrieval.integrity import Damage
 from cvretrieval.retrieval.learning import StoredFeatures
-from cvretrieval.retrieval.records import StaleSnapshotError
+from cvretrieval.retrieval.opened import OpenedIndex
 from cvretrieval.retrieval.result import SearchResult
 from cvretrieval.retrieval.stages import Stages
 from cvretrieval.retrieval.store import Store
 
 
-class ImageRetriever(BaseEstimator):
+class ImageRetriever(OpenedIndex, BaseEstimator):
     """Find the images that show the same thing as a query.
 
-    Images are described by local features, encoded as one vector each, compared by the index, and the best candidates
-    are verified by the geometry of their features.
+    Images are described by local features, encoded as one vector each or as their visual words, compared by the index,
+    and the best candidates are verified by the geometry of their features.
 
     Parameters
     ----------
     extractor : estimator or None, default=None
         Images → `LocalFeatures`; None means ``SIFT(root=True)``.
     encoder : estimator or None, default=None
-        Local features → vectors (`VLAD`, or a Pipeline beginning with an encoder), or images → vectors; None means
-        ``VLAD(n_words=64, power=None, intra_norm=True)``. `fit` learns a copy of it.
+        Local features → vectors (`VLAD`, or a Pipeline beginning with an encoder) or visual words (`HammingEmbedding`,
+        `ASMK`), or images → vectors; None means ``VLAD(n_words=64, power=None, intra_norm=True)``. `fit` learns a copy
+        of it.
+    index : VectorIndex or None, default=None
+        Engine that finds the images, without vectors: `InvertedIndex` for sparse bags of words, for `HammingEmbedding`
+        and for `ASMK`, `BinaryIndex` for vectors of bytes, or an approximate one for dense vectors; None means
+        ``DenseIndex(metric)``. Parameters that do not change what it holds, such as ``index__alpha``, may be set later.
     verifier : SpatialVerifier or None, default=None
         Verifies the best candidates; None ranks by the vectors alone.
     reranker : reranker or None, default=None
         Makes a better ranked list of the first one, before the best candidates are verified, or by what is verified
-        (`AverageQueryExpansion`, `Diffusion`, …, a `RerankingPipeline` of several). Needs the cosine metric.
+        (`AverageQueryExpansion`, `Diffusion`, …, a `RerankingPipeline` of several). Needs dense vectors and the cosine
+        metric.
     metric : {"cosine", "inner_product", "l2"}, default="cosine"
-        How the index compares vectors; higher scores are better for all of them.
+        How ``DenseIndex`` compares vectors; other engines have their own. Higher scores are better for all of them.
     n_verify : int, default=50
         Number of candidates of each query that are verified.
     max_train_images : int, default=500
@@ -79,6 +82,14 @@ class ImageRetriever(BaseEstimator):
     Verified images rank above all others, by number of inliers, then by score; equal ones in the order they were
     indexed. An image without features is kept in the index and never found.
 
+    An inverted file finds only images that share a word with the query and, weighted by their rarity, only by words
+    that not all images have. With `n_query_words` of the encoder the features of queries have several words each;
+    images given by `ids` are then encoded anew from their features.
+
+    What an engine other than ``DenseIndex`` makes of the vectors is kept in the folder ``engine`` of the index. That is
+    a copy: it is brought up to date by `add`, `remove` and `compact`, or by a search that finds it behind; one that is
+    damaged or missing is built anew, in memory where the folder cannot be written.
+
     Images are named by ids: the path as given for files, the path inside the folder for the images of a folder,
     ``image-000001`` and so on for arrays, or whatever ``ids=`` says.
 
@@ -102,6 +113,7 @@ class ImageRetriever(BaseEstimator):
         *,
         extractor: Any = None,
         encoder: Any = None,
+        index: Any = None,
         verifier: Any = None,
         reranker: Any = None,
         metric: str = "cosine",
@@ -115,6 +127,7 @@ class ImageRetriever(BaseEstimator):
     ) -> None:
         self.extractor = extractor
         self.encoder = encoder
+        self.index = index
         self.verifier = verifier
         self.reranker = reranker
         self.metric = metric
@@ -149,11 +162,12 @@ class ImageRetriever(BaseEstimator):
         extractor = copy.deepcopy(self.extractor) if self.extractor is not None else SIFT(root=True)
         default = VLAD(n_words=64, power=None, intra_norm=True)
         encoder = copy.deepcopy(self.encoder) if self.encoder is not None else default
-        path, cleanup = self._new_location()
+        configuration.check_index(self._template(), encoder)
         config = configuration.describe(self, extractor, encoder)
+        path, cleanup = self._new_location()
         try:
             Store.create(path, config).close()
-            self._attach(path, Stages(extractor, encoder), cleanup)
+            self._attach(path, Stages(extractor, encoder, kind=self._template().kind), cleanup)
             self.add(X, ids=ids)
         except BaseException:
             # A temporary index is of no use to anyone; one with a location resumes where it stopped.
@@ -184,11 +198,13 @@ class ImageRetriever(BaseEstimator):
                 X,
                 ids,
                 on_error=self.on_error,
+                accept=partial(check_rows, self._template()),
                 max_train_images=self.max_train_images,
                 random_state=self.random_state,
                 n_jobs=self.n_jobs,
                 verbose=self.verbose,
             )
+            self._write_engine(store)
         self._reload()
         return self.report_
 
@@ -203,6 +219,7 @@ class ImageRetriever(BaseEstimator):
         self._check_open()
         with Store.open(self.path_, mode="w") as store:
             store.remove([ids] if isinstance(ids, str) else list(ids))
+            self._write_engine(store)
         self._reload()
         return self
 
@@ -211,6 +228,7 @@ class ImageRetriever(BaseEstimator):
         self._check_open()
         with Store.open(self.path_, mode="w") as store:
             store.compact(verbose=self.verbose)
+            self._write_engine(store, compact=True)
         self._reload()
         return self
 
@@ -252,10 +270,12 @@ class ImageRetriever(BaseEstimator):
     def check(self) -> list[Damage]:
         """Read every byte of the index, compare it with its checksums, and return the files that are damaged.
 
-        The images in damaged files can be removed and added again; nothing else need be.
+        The images in damaged files can be removed and added again; nothing else need be. A damaged engine is no loss:
+        it is deleted, and built anew by the next search.
         """
         self._check_open()
         self._reload()
+        self._engine.check(self._store, self._template())
         return self._store.check(verbose=self.verbose)
 
     def info(self) -> dict[str, Any]:
@@ -320,7 +340,7 @@ class ImageRetriever(BaseEstimator):
         StoreError
             If it is no index, damaged, or of a newer format.
         """
-        fixed = {"extractor", "encoder", "metric", "location"} & set(parameters)
+        fixed = {"extractor", "encoder", "index", "metric", "location"} & set(parameters)
         if fixed:
             raise TypeError(f"{', '.join(sorted(fixed))} cannot be changed: the index was built with them.")
         with Store.open(path, mode="r") as store:
@@ -330,70 +350,10 @@ class ImageRetriever(BaseEstimator):
         retriever._attach(Path(path), stages, None)
         return retriever
 
-    def close(self) -> None:
-        """Release the files of the index; a temporary index is deleted."""
-        if hasattr(self, "_store"):
-            self._store.close()
-            del self._store
-        if getattr(self, "_cleanup", None) is not None:
-            self._cleanup()
-
-    def __enter__(self) -> ImageRetriever:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_store")
-
-    def __getstate__(self) -> dict[str, Any]:
-        if hasattr(self, "_store"):
-            raise TypeError("A fitted ImageRetriever cannot be pickled; use save(path) and ImageRetriever.load(path).")
-        return dict(super().__getstate__())
-
     def _check_parameters(self) -> None:
         check_choice(self, "metric", self.metric, ("cosine", "inner_product", "l2"))
+        configuration.check_engine(self.index)
         check_choice(self, "on_error", self.on_error, ("raise", "skip"))
         check_number(self, "n_verify", self.n_verify, low=1, integer=True)
         reranking.check_parameters(self)
         check_number(self, "max_train_images", self.max_train_images, low=1, integer=True)
-
-    def _check_open(self) -> None:
-        check_is_fitted(self)
-
-    def _new_location(self) -> tuple[Path, Any]:
-        if self.location is not None:
-            return Path(self.location), None
-        folder = tempfile.mkdtemp(prefix="cvretrieval-")
-        return Path(folder, "index.cvr"), weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-
-    def _attach(self, path: Path, stages: Stages, cleanup: Any) -> None:
-        self.close()
-        self.path_ = Path(os.path.abspath(path))
-        self.encoder_ = stages.encoder
-        self._stages = stages
-        self._cleanup = cleanup
-        self._store = Store.open(path, mode="r")
-        self._index = None
-        self._learn_from(self._store)
-
-    def _read_features(self, keys: Sequence[int]) -> LocalFeatures:
-        try:
-            return self._stages.decode(self._store.features(keys))
-        except StaleSnapshotError:
-            # Compacted by another process since; one of the images may also have been removed, which is said then.
-            self._reload()
-            return self._stages.decode(self._store.features(keys))
-
-    def _reload(self) -> None:
-        """See what writers committed meanwhile."""
-        if self._store.reload():
-            self._index = None
-            self._learn_from(self._store)
-
-    def _learn_from(self, store: Store) -> None:
-        """Take over what the encoder has learned in another process."""
-        if self._stages.model != store.model:
-            self._stages = configuration.learned_stages(store, self._stages.extractor)
-            self.encoder_ = self._stages.encoder

@@ -21,6 +21,7 @@ from cvretrieval._validation import StoreError
 from cvretrieval.local_features import LocalFeatures
 from cvretrieval.retrieval.durable_folders import write_folder
 from cvretrieval.retrieval.records import ArrayRecord, ShardRecord
+from cvretrieval.retrieval.rows import ROW_ARRAYS, Rows, n_rows, rows_from_arrays, rows_to_arrays
 
 _FEATURE_ARRAYS = ("descriptors", "offsets", "keypoints", "image_sizes")
 # A map keeps no file open where Python allows that: an index may have more shards than a process may open files.
@@ -41,14 +42,14 @@ def write_shard(
     shard: int,
     n_images: int,
     features: LocalFeatures | None,
-    vectors: NDArray[np.float32] | None,
+    vectors: Rows | None,
 ) -> ShardRecord:
     """Write the arrays of a shard to disk for good; it counts only once the manifest holds the record returned."""
     arrays: dict[str, NDArray[Any]] = {}
     if features is not None:
         arrays = {name: getattr(features, name) for name in _FEATURE_ARRAYS if getattr(features, name) is not None}
     if vectors is not None:
-        arrays["vectors"] = vectors
+        arrays.update(rows_to_arrays(vectors))
     written: dict[str, ArrayRecord] = {}
 
     def fill(folder: Path) -> None:
@@ -62,10 +63,13 @@ def write_shard(
     return ShardRecord(shard, n_images, 0 if features is None else features.n_descriptors, written)
 
 
-def write_vectors(root: Path, shard: int, vectors: NDArray[np.float32]) -> ArrayRecord:
-    """Add the vectors to a shard that has features only."""
-    path = shard_folder(root, shard) / "vectors.npy"
-    return ArrayRecord(*replace_file(path, partial(write_array, vectors)))
+def write_vectors(root: Path, shard: int, vectors: Rows) -> dict[str, ArrayRecord]:
+    """Add the vectors to a shard that has features only; they count once the manifest holds all records returned."""
+    folder = shard_folder(root, shard)
+    return {
+        name: ArrayRecord(*replace_file(folder / f"{name}.npy", partial(write_array, array)))
+        for name, array in rows_to_arrays(vectors).items()
+    }
 
 
 def write_array(array: NDArray[Any], file: HashingFile) -> None:
@@ -114,14 +118,18 @@ class Shard:
         return features
 
     @cached_property
-    def vectors(self) -> NDArray[np.float32] | None:
-        """Vectors, memory-mapped, of shape (n_images, n_features); None until the images are encoded."""
+    def vectors(self) -> Rows | None:
+        """Vectors or the like of all rows, memory-mapped; None until the images are encoded."""
         if not self.record.encoded:
             return None
-        vectors = self._map("vectors")
-        if vectors.ndim != 2 or len(vectors) != self.record.n_images or vectors.dtype != np.float32:
-            raise self._damaged("vectors", f"{vectors.dtype} of shape {vectors.shape}")
-        return vectors
+        arrays = {name: self._map(name) for name in ROW_ARRAYS if name in self.record.arrays}
+        try:
+            rows = rows_from_arrays(arrays)
+            if n_rows(rows) != self.record.n_images:
+                raise ValueError(f"{n_rows(rows)} images instead of {self.record.n_images}")
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise self._damaged(next(iter(arrays)), f"does not fit: {error}") from error
+        return rows
 
     def damage(self) -> list[tuple[Path, str]]:
         """Read all files and return those whose checksum is wrong, with the reason."""

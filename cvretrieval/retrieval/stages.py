@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cvretrieval._base import input_kind
 from cvretrieval._validation import ImageReadError
 from cvretrieval.images import ImageRegion, describe_source
 from cvretrieval.local_features import ImageFeatures, LocalFeatures
+from cvretrieval.retrieval.rows import Rows, as_rows
 
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """What the stages say of one image: its features (as stored) and vector, or why it cannot be read."""
+    """What the stages say of one image: its features (as stored) and its vector, a single row, or why it is unread."""
 
     features: ImageFeatures | None = None
-    vector: NDArray[np.float32] | None = None
+    vector: Rows | None = None
     reason: str = ""
 
     @property
@@ -40,6 +40,8 @@ class Stages:
         Local features or images → vectors; may be unfitted while only features are asked for.
     model : bytes, optional
         Digest of the file that holds what the encoder has learned; None before it has.
+    kind : {"dense", "sparse", "binary", "words"}, default="dense"
+        What the index takes, and so what `encode` returns.
 
     Notes
     -----
@@ -47,10 +49,11 @@ class Stages:
     bytes before they are encoded or matched, so an indexed image given as a query finds itself with score 1.
     """
 
-    def __init__(self, extractor: Any, encoder: Any, model: bytes | None = None) -> None:
+    def __init__(self, extractor: Any, encoder: Any, model: bytes | None = None, kind: str = "dense") -> None:
         self.extractor = extractor
         self.encoder = encoder
         self.model = model
+        self.kind = kind
         self.codec: dict[str, Any] | None = getattr(extractor, "descriptor_codec", None)
 
     @property
@@ -63,21 +66,23 @@ class Stages:
         """Whether the encoder works on images rather than on local features."""
         return input_kind(self.encoder) == "images"
 
-    def describe(self, sources: Sequence[Any], *, encode: bool) -> list[Described]:
+    @property
+    def treats_queries_apart(self) -> bool:
+        """Whether the features of queries get several words each, where those of images have one."""
+        return any(getattr(step, "n_query_words", 1) > 1 for step in steps_of(self.encoder))
+
+    def describe(self, sources: Sequence[Any], *, encode: bool, as_queries: bool = False) -> list[Described]:
         """Describe images; one that cannot be read does not disturb the others."""
         try:
-            return self._describe(sources, encode)
+            return self._describe(sources, encode, as_queries)
         except ImageReadError as error:
             if len(sources) == 1:
                 return [Described(reason=error.reason)]
-            return [self.describe([source], encode=encode)[0] for source in sources]
+            return [self.describe([source], encode=encode, as_queries=as_queries)[0] for source in sources]
 
-    def encode(self, features: LocalFeatures) -> NDArray[np.float32]:
-        """Return the vectors of stored features, float32 of shape (n_images, n_features)."""
-        vectors = self.encoder.transform(self.decode(features))
-        if hasattr(vectors, "toarray"):
-            vectors = vectors.toarray()  # a sparse bag of words; indexes and the store hold dense vectors
-        return np.ascontiguousarray(vectors, dtype=np.float32)
+    def encode(self, features: LocalFeatures, *, as_queries: bool = False) -> Rows:
+        """Return the vectors, or the like, of stored features: a row for each image."""
+        return self._transform(self.decode(features), as_queries)
 
     def to_bytes(self, features: LocalFeatures) -> LocalFeatures:
         """Return the features as they are stored."""
@@ -94,22 +99,37 @@ class Stages:
 
     def serial(self) -> Stages:
         """Return the same stages without parallelism or progress bars of their own, for use inside a worker."""
-        return Stages(_serial(self.extractor), _serial(self.encoder), self.model)
+        return Stages(_serial(self.extractor), _serial(self.encoder), self.model, self.kind)
 
-    def _describe(self, sources: Sequence[Any], encode: bool) -> list[Described]:
+    def _transform(self, X: Any, as_queries: bool) -> Rows:
+        if as_queries and self.treats_queries_apart:
+            for step in steps_of(self.encoder):
+                X = getattr(step, "transform_queries", step.transform)(X)
+        else:
+            X = self.encoder.transform(X)
+        return as_rows(X, self.kind, steps_of(self.encoder)[-1])
+
+    def _describe(self, sources: Sequence[Any], encode: bool, as_queries: bool) -> list[Described]:
         features = vectors = None
         if self.extractor is not None:
             features = self.to_bytes(self.extractor.transform(sources))
         if encode and self.takes_images:
-            vectors = np.ascontiguousarray(self.encoder.transform(sources), dtype=np.float32)
+            vectors = self._transform(sources, as_queries)
         elif encode and features is not None:
-            vectors = self.encode(features)
+            vectors = self.encode(features, as_queries=as_queries)
         return [
             Described(
-                features=None if features is None else features[i], vector=None if vectors is None else vectors[i]
+                features=None if features is None else features[i],
+                vector=None if vectors is None else vectors[i : i + 1],
             )
             for i in range(len(sources))
         ]
+
+
+def steps_of(encoder: Any) -> list[Any]:
+    """Return the steps of a Pipeline, or the encoder alone."""
+    steps = [step for _, step in encoder.steps] if hasattr(encoder, "steps") else [encoder]
+    return [step for step in steps if step not in (None, "passthrough")]
 
 
 def _serial(estimator: Any) -> Any:

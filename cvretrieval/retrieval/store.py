@@ -4,7 +4,10 @@
 ``model.safetensors``   what the encoder learned (arrays, and its plain values in the header); written once
 ``manifest.sqlite``     the images: id, file, status, and the shard and row of their features and vector; the shards,
                         and the size and BLAKE2b digest of every file of theirs and of the model
-``shards/00000001/``    ``descriptors.npy``, ``keypoints.npy``, ``offsets.npy``, ``image_sizes.npy``, ``vectors.npy``
+``shards/00000001/``    ``descriptors.npy``, ``keypoints.npy``, ``offsets.npy``, ``image_sizes.npy``; ``vectors.npy``,
+                        or ``vector_*.npy`` for sparse vectors and visual words (see `rows`)
+``engine/``             what the index engine made of the vectors, if that takes long; a copy, which may be deleted
+                        (see `engine`)
 ``lock``                held by the writer; it means nothing when nobody holds it
 
 A writer finishes a file, syncs it and its folder, then commits what it means to the manifest in one transaction: killed
@@ -33,7 +36,7 @@ from numpy.typing import NDArray
 
 from cvretrieval._validation import StoreError
 from cvretrieval.local_features import LocalFeatures
-from cvretrieval.retrieval import compaction, copying, integrity
+from cvretrieval.retrieval import compaction, copying, integrity, inventory
 from cvretrieval.retrieval.description import read_description, write_description
 from cvretrieval.retrieval.durable_folders import build_store
 from cvretrieval.retrieval.integrity import Damage
@@ -41,6 +44,7 @@ from cvretrieval.retrieval.lock import WriterLock
 from cvretrieval.retrieval.manifest import Manifest
 from cvretrieval.retrieval.model_file import MODEL_FILE, read_model_file, write_model_file
 from cvretrieval.retrieval.records import Change, ImageRecord, ShardRecord, StaleSnapshotError
+from cvretrieval.retrieval.rows import Rows, join_rows
 from cvretrieval.retrieval.shards import Shard, ShardError, clear_leftovers, write_shard, write_vectors
 
 # A mapped array may hold a file open, and a process may open some thousand.
@@ -179,28 +183,7 @@ class Store:
 
     def info(self) -> dict[str, Any]:
         """Return counts, bytes, format and versions."""
-        description = read_description(self.path)
-        shards = self.shard_records()
-        pending = {shard.shard for shard in shards if not shard.encoded}
-        held = [record for record in self.records() if record.shard is not None]
-        sizes = {"descriptors": 0, "keypoints": 0, "vectors": 0}
-        for shard in shards:
-            for name in sizes.keys() & shard.arrays.keys():
-                sizes[name] += shard.arrays[name].n_bytes
-        return {
-            "path": str(self.path),
-            "n_images": len(held),
-            "n_empty": sum(record.status == "empty" for record in held),
-            "n_failed": len(self.failures()),
-            "n_removed": sum(shard.n_images for shard in shards) - len(held),
-            "n_pending": sum(record.status == "ok" and record.shard in pending for record in held),
-            "n_features": sum(record.n_features for record in held),
-            "n_shards": len(shards),
-            "n_bytes": _n_bytes(self.path),
-            **{f"n_bytes_{name}": size for name, size in sizes.items()},
-            "format": description["format"],
-            "versions": description["versions"],
-        }
+        return inventory.take(self)
 
     def check(self, *, verbose: bool | int = False) -> list[Damage]:
         """Read every byte of the store and return the files that are damaged."""
@@ -218,13 +201,8 @@ class Store:
         StaleSnapshotError
             If another process has compacted them away.
         """
-        parts = []
-        for key in keys:
-            if int(key) not in self._snapshot.images:
-                raise StaleSnapshotError(f"Image {key} was removed by another process.")
-            shard, row = self._snapshot.images[int(key)].place
-            parts.append(tuple(self.shard_features(shard)[row]))
-        return LocalFeatures.from_images(parts)
+        places = map(self._place, keys)
+        return LocalFeatures.from_images([tuple(self.shard_features(shard)[row]) for shard, row in places])
 
     def shard_features(self, number: int) -> LocalFeatures:
         """Return the memory-mapped features of all rows of a shard, removed ones included."""
@@ -233,19 +211,44 @@ class Store:
             raise StoreError(f"{self.path} holds no local features.")
         return features
 
-    def vector_segments(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Yield keys and memory-mapped vectors, shard by shard; the key of a row that must not be found is -1."""
+    def vectors(self, keys: Sequence[int]) -> Rows:
+        """Gather the vectors or the like of images, at least one, in the order of `keys`.
+
+        Raises
+        ------
+        StaleSnapshotError
+            If another process has compacted them away.
+        """
+        return join_rows([self._read(shard, "vectors")[row : row + 1] for shard, row in map(self._place, keys)])
+
+    def vector_keys(self) -> NDArray[np.int64]:
+        """Return the keys of the images that can be found, ascending."""
+        snapshot = self._snapshot
+        found = (
+            record.key
+            for record in snapshot.images.values()
+            if record.status == "ok" and snapshot.shards[record.place[0]].encoded
+        )
+        return np.sort(np.fromiter(found, dtype=np.int64))
+
+    def vector_segments(self, keys: Any = None) -> Iterator[tuple[NDArray[np.int64], Rows]]:
+        """Yield keys and memory-mapped rows, shard by shard; the key of a row that must not be found is -1.
+
+        `keys` leaves out the shards that hold none of them.
+        """
+        snapshot = self._snapshot
+        wanted = None if keys is None else set(map(int, keys))
         places: dict[int, list[tuple[int, int]]] = {}
-        for record in self.records():
-            if record.status == "ok":
+        for record in snapshot.images.values():
+            if record.status == "ok" and (wanted is None or record.key in wanted):
                 shard, row = record.place
                 places.setdefault(shard, []).append((row, record.key))
-        for shard_record in self.shard_records():
+        for shard_record in snapshot.shards.values():
             if shard_record.encoded and shard_record.shard in places:
-                keys = np.full(shard_record.n_images, -1, dtype=np.int64)
+                own = np.full(shard_record.n_images, -1, dtype=np.int64)
                 rows, found = np.array(places[shard_record.shard]).T
-                keys[rows] = found
-                yield keys, self._read(shard_record.shard, "vectors")
+                own[rows] = found
+                yield own, self._read(shard_record.shard, "vectors")
 
     def open_shard(self, number: int) -> Shard:
         """Return a shard; some hundred at most stay mapped."""
@@ -265,9 +268,7 @@ class Store:
 
     # -- changing it
 
-    def write_shard(
-        self, records: Sequence[ImageRecord], features: LocalFeatures | None, vectors: NDArray[np.float32] | None
-    ) -> None:
+    def write_shard(self, records: Sequence[ImageRecord], features: LocalFeatures | None, vectors: Rows | None) -> None:
         """Commit images: one shard and its manifest rows, at once.
 
         Parameters
@@ -277,14 +278,14 @@ class Store:
             the store holds an image of that id, it stays and is given the reason.
         features : LocalFeatures or None
             One entry for each image that did not fail, in order; None if the extractor has none.
-        vectors : ndarray of shape (n_images, n_features), optional
-            None if the encoder is not learned yet.
+        vectors : ndarray, CSR array or VisualWords, optional
+            A row for each of the same; None if the encoder is not learned yet.
         """
         self._check_writable()
         n_rows = sum(record.status != "failed" for record in records)
         for name, array in (("features", features), ("vectors", vectors)):
-            if array is not None and len(array) != n_rows:
-                raise ValueError(f"There are {n_rows} readable images, but {name} of {len(array)}.")
+            if array is not None and array.shape[0] != n_rows:
+                raise ValueError(f"There are {n_rows} readable images, but {name} of {array.shape[0]}.")
         if len({record.id for record in records}) < len(records):
             raise ValueError("Two of the images have the same id.")
         shard = None
@@ -299,15 +300,15 @@ class Store:
             keyed = self._manifest.add_images(change.new)
         self._snapshot.apply(replace(change, new=keyed), shard)
 
-    def write_vectors(self, shard: ShardRecord, vectors: NDArray[np.float32]) -> None:
+    def write_vectors(self, shard: ShardRecord, vectors: Rows) -> None:
         """Commit the vectors of a shard that has features only."""
         self._check_writable()
-        if len(vectors) != shard.n_images:
-            raise ValueError(f"The shard has {shard.n_images} images. Got {len(vectors)} vectors.")
+        if vectors.shape[0] != shard.n_images:
+            raise ValueError(f"The shard has {shard.n_images} images. Got {vectors.shape[0]} vectors.")
         written = write_vectors(self.path / "shards", shard.shard, vectors)
         with self._manifest.transaction():
-            self._manifest.add_arrays(shard.shard, {"vectors": written})
-        self._snapshot.apply(Change(), replace(shard, arrays={**shard.arrays, "vectors": written}))
+            self._manifest.add_arrays(shard.shard, written)
+        self._snapshot.apply(Change(), replace(shard, arrays={**shard.arrays, **written}))
         self.forget_shards([shard.shard])
 
     def write_model(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
@@ -365,6 +366,11 @@ class Store:
             for number in [n for n, shard in self._shards.items() if shard.record != self._snapshot.shards.get(n)]:
                 del self._shards[number]
 
+    def _place(self, key: int) -> tuple[int, int]:
+        if int(key) not in self._snapshot.images:
+            raise StaleSnapshotError(f"Image {key} was removed by another process.")
+        return self._snapshot.images[int(key)].place
+
     def _read(self, number: int, what: str) -> Any:
         """Return the features or vectors of a shard; tell one that was compacted away from a damaged one."""
         try:
@@ -381,12 +387,3 @@ class Store:
     def _check_writable(self) -> None:
         if self._lock is None:
             raise StoreError(f"{self.path} is open for reading; open it with mode='w'.")
-
-
-def _n_bytes(folder: Path) -> int:
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):  # a writer is at work
-                total += os.stat(os.path.join(parent, name)).st_size
-    return total

@@ -1,0 +1,108 @@
+"""The open index behind a retriever: the snapshot it reads, the learned stages, the engine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+
+from cvretrieval.index import DenseIndex
+from cvretrieval.local_features import LocalFeatures
+from cvretrieval.retrieval import configuration
+from cvretrieval.retrieval.engine import Engine
+from cvretrieval.retrieval.records import StaleSnapshotError
+from cvretrieval.retrieval.stages import Stages
+from cvretrieval.retrieval.store import Store
+
+
+class OpenedIndex:
+    """What `ImageRetriever` holds while its index is open, and how that follows what writers commit."""
+
+    location: str | os.PathLike[str] | None
+    index: Any
+    metric: str
+    n_jobs: int | None
+
+    path_: Path
+    encoder_: Any
+    _store: Store
+    _stages: Stages
+    _engine: Engine
+
+    def close(self) -> None:
+        """Release the files of the index; a temporary index is deleted."""
+        if hasattr(self, "_store"):
+            self._store.close()
+            del self._store
+        if getattr(self, "_cleanup", None) is not None:
+            self._cleanup()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_store")
+
+    def __getstate__(self) -> dict[str, Any]:
+        if hasattr(self, "_store"):
+            raise TypeError("A fitted ImageRetriever cannot be pickled; use save(path) and ImageRetriever.load(path).")
+        return dict(super().__getstate__())  # type: ignore[misc]
+
+    def _check_open(self) -> None:
+        check_is_fitted(self)
+
+    def _new_location(self) -> tuple[Path, Any]:
+        if self.location is not None:
+            return Path(self.location), None
+        folder = tempfile.mkdtemp(prefix="cvretrieval-")
+        return Path(folder, "index.cvr"), weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+    def _attach(self, path: Path, stages: Stages, cleanup: Any) -> None:
+        self.close()
+        self.path_ = Path(os.path.abspath(path))
+        self.encoder_ = stages.encoder
+        self._stages = stages
+        self._cleanup = cleanup
+        self._store = Store.open(path, mode="r")
+        self._engine = Engine()
+        self._learn_from(self._store)
+
+    def _template(self) -> Any:
+        """Return the engine as it is configured, without vectors."""
+        return DenseIndex(metric=self.metric) if self.index is None else self.index
+
+    def _current_engine(self) -> Any:
+        """Return the engine as of the snapshot that is read."""
+        return self._engine.current(self._store, self._template(), self.n_jobs)
+
+    def _write_engine(self, store: Store, *, compact: bool = False) -> None:
+        """Bring the stored engine up to date with what was committed to an open, locked store."""
+        self._engine.write(store, self._template(), self.n_jobs, compact=compact)
+
+    def _read_features(self, keys: Sequence[int]) -> LocalFeatures:
+        try:
+            return self._stages.decode(self._store.features(keys))
+        except StaleSnapshotError:
+            # Compacted by another process since; one of the images may also have been removed, which is said then.
+            self._reload()
+            return self._stages.decode(self._store.features(keys))
+
+    def _reload(self) -> None:
+        """See what writers committed meanwhile."""
+        if self._store.reload():
+            self._learn_from(self._store)
+
+    def _learn_from(self, store: Store) -> None:
+        """Take over what the encoder has learned in another process."""
+        if self._stages.model != store.model:
+            self._stages = configuration.learned_stages(store, self._stages.extractor, self._stages.kind)
+            self.encoder_ = self._stages.encoder
