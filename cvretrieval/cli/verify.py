@@ -16,9 +16,12 @@ from cvretrieval.cli.common import check_report, say
 class Model(str, Enum):
     """Geometric models."""
 
+    translation_scale = "translation_scale"
     similarity = "similarity"
+    upright_affine = "upright_affine"
     affine = "affine"
     homography = "homography"
+    fundamental = "fundamental"
 
 
 def verify(
@@ -32,6 +35,7 @@ def verify(
 ) -> None:
     """Say whether two photos show the same thing: matches, inliers, and the transform from A to B."""
     from cvretrieval import SIFT, ImageReader, SpatialVerifier
+    from cvretrieval.retrieval.outline import query_outline
 
     check_report(report)
     start = time.perf_counter()
@@ -40,12 +44,17 @@ def verify(
     a, b = extractor.transform([image_a, image_b])
     result = verifier.verify(a, b)
     seconds = time.perf_counter() - start
-    transform = None if result.transform is None else result.transform.tolist()
+    outline = query_outline(result, a, b)
+    matrix = result.transform if result.fundamental is None else result.fundamental
     if as_json:
         facts = {
             "a": str(image_a), "b": str(image_b), "same": bool(result), "n_inliers": int(result.n_inliers),
             "n_matches": len(result.matches), "n_features": [len(a.descriptors), len(b.descriptors)],
-            "transform": transform, "reason": result.reason, "seconds": round(seconds, 4),
+            "n_effective_inliers": int(result.n_effective_inliers), "model": result.model,
+            "transform": None if result.transform is None else result.transform.tolist(),
+            "fundamental": None if result.fundamental is None else result.fundamental.tolist(),
+            "outline": None if outline is None else outline.round(1).tolist(), "reason": result.reason,
+            "seconds": round(seconds, 4),
         }  # fmt: skip
         print(json.dumps(facts))
     else:
@@ -55,9 +64,10 @@ def verify(
         print(verdict)
         print(f"{result.n_inliers} inliers of {len(result.matches)} matches", end="")
         print(f" ({len(a.descriptors)} and {len(b.descriptors)} features), {seconds:.2f} s")
-        if transform is not None:
-            print(f"{verifier.model} from A to B, in pixels:")
-            for row in transform:
+        if matrix is not None:
+            words = "matrix F of B·F·A = 0" if result.fundamental is not None else "from A to B"
+            print(f"{result.model} {words}, in pixels:")
+            for row in matrix:
                 print("  " + " ".join(f"{value:12.6g}" for value in row))
     if report is not None:
         from sklearn import config_context
@@ -76,6 +86,7 @@ def verify(
             n_matches=len(result.matches),
             matches=result.inlier_coordinates(a, b),
             transform=result.transform,
+            fundamental=result.fundamental,
             accepted=bool(result),
             reason=result.reason,
             method=method,

@@ -31,6 +31,7 @@ def write_match_report(
     n_matches: int | None = None,
     matches: Any = None,
     transform: Any = None,
+    fundamental: Any = None,
     accepted: bool = False,
     reason: str | None = None,
     method: Mapping[str, str] | None = None,
@@ -57,6 +58,8 @@ def write_match_report(
         Consistent matches x, y in `image_a` and x, y in `image_b`, in pixels of the originals.
     transform : array-like of shape (3, 3), optional
         Maps homogeneous pixels of `image_a` to those of `image_b`.
+    fundamental : array-like of shape (3, 3), optional
+        The fundamental matrix that was found in place of a transform.
     accepted : bool, default=False
         The verdict of the verifier.
     reason : str, optional
@@ -125,7 +128,7 @@ def write_match_report(
 <div id="match" class="match">{_still_pair(first, second, name_a, name_b, (asked, found))}</div>
 <div class="panels">
 <section class="panel"><h2>Evidence</h2>{definition_list(_known(facts))}</section>
-{_transform_panel(matrix, first, accepted)}
+{_transform_panel(matrix, first, accepted) if fundamental is None else _fundamental_panel(fundamental)}
 {f'<section class="panel code wide"><h2>Method</h2>{definition_list(method)}</section>' if method else ""}
 </div>"""
     page = render_page(
@@ -147,14 +150,26 @@ def _still_pair(first: Thumbnail, second: Thumbnail, name_a: str, name_b: str, o
 def _transform_panel(matrix: Any, first: Thumbnail, accepted: bool) -> str:
     if matrix is None:
         return '<section class="panel"><h2>Transform</h2><p>None was found.</p></section>'
-    rows = "".join(f"<tr>{''.join(f'<td>{value:.5g}</td>' for value in row)}</tr>" for row in np.asarray(matrix))
     facts = motion_facts(matrix, first.width, first.height) if first.jpeg else {}
     return (
         f'<section class="panel"><h2>{"Transform" if accepted else "Rejected transform"}</h2>'
-        f'<table class="matrix" aria-label="Matrix from the first image to the second">{rows}</table>'
+        f'<table class="matrix" aria-label="Matrix from the first image to the second">{_rows(matrix)}</table>'
         f'{definition_list(facts)}<p class="note">Maps pixels of the first image to the second; read off at the '
         "centre of the first.</p></section>"
     )
+
+
+def _fundamental_panel(matrix: Any) -> str:
+    return (
+        '<section class="panel"><h2>Fundamental matrix</h2>'
+        f'<table class="matrix" aria-label="Fundamental matrix">{_rows(matrix)}</table>'
+        '<p class="note">The scene is not flat: a pixel of the first image lies on a line in the second, F times it. '
+        "That says where the cameras were, not where the object is, so only matched points are outlined.</p></section>"
+    )
+
+
+def _rows(matrix: Any) -> str:
+    return "".join(f"<tr>{''.join(f'<td>{value:.5g}</td>' for value in row)}</tr>" for row in np.asarray(matrix))
 
 
 def _known(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,75 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval.plotting.lines import finite_rows
-
-Box = tuple[float, float, float, float]
+from cvretrieval.retrieval.outline import Box, frame_corners, project_outline, usable_transform
 
 #: With fewer points none is told to be a stray.
 _N_TRIMMED = 12
-
-
-def frame_corners(width: float, height: float, box: Box | None = None) -> NDArray[np.float64]:
-    """Return the corners of an image, or of a region of it, in pixel coordinates.
-
-    Pixel centres lie at integers, so the left edge of the image is at -0.5; a box is given by its edges.
-    """
-    x1, y1, x2, y2 = box if box is not None else (0.0, 0.0, float(width), float(height))
-    return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], dtype=np.float64) - 0.5
-
-
-def usable_transform(transform: Any) -> NDArray[np.float64] | None:
-    """Return a finite, invertible 3 x 3 matrix, or None for anything else."""
-    if transform is None:
-        return None
-    matrix = np.asarray(transform, dtype=np.float64)
-    if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-        return None
-    return matrix
-
-
-def project_outline(
-    transform: Any, corners: NDArray[np.float64], width: float, height: float
-) -> NDArray[np.float64] | None:
-    """Map a polygon into another image and cut off what lies far outside of it.
-
-    Parameters
-    ----------
-    transform : array-like of shape (3, 3) or None
-    corners : ndarray of shape (n_corners, 2)
-        Convex polygon in pixels of the query.
-    width, height : float
-        Size of the other image.
-
-    Returns
-    -------
-    ndarray of shape (n, 2) or None
-        None if the transform is unusable or nothing of the polygon comes near the image.
-
-    Notes
-    -----
-    A homography may send part of the frame to infinity and round to the other side. The polygon is therefore clipped
-    (Sutherland and Hodgman) in homogeneous coordinates, before the division, to the image enlarged by its own size on
-    every side: the cuts stay out of sight.
-    """
-    matrix = usable_transform(transform)
-    if matrix is None:
-        return None
-    # The sign of a homography is free: make the middle of the polygon lie in front.
-    if matrix[2] @ np.append(corners.mean(axis=0), 1.0) < 0:
-        matrix = -matrix
-    polygon = np.column_stack([corners, np.ones(len(corners))]) @ matrix.T
-    low_x, high_x, low_y, high_y = -width, 2.0 * width, -height, 2.0 * height
-    # Each row n keeps the points with n · (x, y, w) >= 0.
-    planes = np.array(
-        [[0, 0, 1], [1, 0, -low_x], [-1, 0, high_x], [0, 1, -low_y], [0, -1, high_y]],
-        dtype=np.float64,
-    )
-    offsets = np.array([1e-9 * np.abs(polygon[:, 2]).max(), 0, 0, 0, 0])
-    for plane, offset in zip(planes, offsets, strict=True):
-        polygon = _clip(polygon, polygon @ plane - offset)
-        if len(polygon) < 3:
-            return None
-    return np.asarray(polygon[:, :2] / polygon[:, 2:], dtype=np.float64)
 
 
 def matched_outline(points: NDArray[np.float64]) -> NDArray[np.float64] | None:
@@ -145,18 +80,6 @@ def object_outlines(
         asked = frame_corners(*size_a, box)
         found = project_outline(transform, asked, *size_b)
     return None if 0 in size_a else asked, None if 0 in size_b else found
-
-
-def _clip(polygon: NDArray[np.float64], inside: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keep the part of a polygon where the linear function with values `inside` at its corners is not negative."""
-    kept = []
-    for i, (point, value) in enumerate(zip(polygon, inside, strict=True)):
-        previous, previous_value = polygon[i - 1], inside[i - 1]
-        if (value >= 0) != (previous_value >= 0):
-            kept.append(previous + (point - previous) * (previous_value / (previous_value - value)))
-        if value >= 0:
-            kept.append(point)
-    return np.array(kept).reshape(-1, 3)
 
 
 @dataclass(frozen=True)

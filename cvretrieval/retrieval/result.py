@@ -31,9 +31,15 @@ class Hit:
     verified : bool
         Whether the verifier accepted the match.
     transform : ndarray of shape (3, 3) or None
-        Maps homogeneous pixel coordinates of the query to those of this image.
+        Maps homogeneous pixel coordinates of the query to those of this image. None for a fundamental matrix, too.
     matches : ndarray of shape (n_inliers, 4) or None
         Inlier correspondences x, y in the query and x, y in this image, in original pixels.
+    outline : ndarray of shape (n_corners, 2) or None
+        Where the query, or the region of it that was asked for, lies in this image: a convex polygon in pixels, cut off
+        at the edges of the image. None where the match was not accepted, where the transform leaves nothing of it, and
+        for a fundamental matrix.
+    n_effective_inliers : int or None
+        Inliers that do not crowd; see `Verification`.
     """
 
     rank: int
@@ -44,6 +50,8 @@ class Hit:
     verified: bool = False
     transform: NDArray[np.float64] | None = None
     matches: NDArray[np.float32] | None = None
+    outline: NDArray[np.float64] | None = None
+    n_effective_inliers: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form used by ``cvretrieval search --json``."""
@@ -54,7 +62,9 @@ class Hit:
             "score": round(self.score, 6),
             "n_inliers": self.n_inliers,
             "verified": self.verified,
+            "n_effective_inliers": self.n_effective_inliers,
             "transform": None if self.transform is None else self.transform.tolist(),
+            "outline": None if self.outline is None else np.round(self.outline, 1).tolist(),
         }
 
 
@@ -120,6 +130,7 @@ class SearchResult:
     scores : list of ndarray
     n_inliers : list of list of int or None
     transforms : list of list of (3, 3) ndarray or None
+    outlines : list of list of (n_corners, 2) ndarray or None
 
     Examples
     --------
@@ -158,6 +169,10 @@ class SearchResult:
     @property
     def transforms(self) -> list[list[NDArray[np.float64] | None]]:
         return [[hit.transform for hit in query.hits] for query in self.queries]
+
+    @property
+    def outlines(self) -> list[list[NDArray[np.float64] | None]]:
+        return [[hit.outline for hit in query.hits] for query in self.queries]
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
