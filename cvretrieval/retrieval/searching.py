@@ -16,13 +16,13 @@ from sklearn import config_context
 from cvretrieval._parallel import map_blocks
 from cvretrieval._validation import ImageReadError, StoreError
 from cvretrieval.images import ImageRegion, check_images
-from cvretrieval.index import DenseIndex
 from cvretrieval.local_features import ImageFeatures
 from cvretrieval.retrieval import reranking
 from cvretrieval.retrieval.outline import query_outline
 from cvretrieval.retrieval.records import StaleSnapshotError
 from cvretrieval.retrieval.reranking import Verdicts
 from cvretrieval.retrieval.result import Hit, QueryResult, SearchResult
+from cvretrieval.retrieval.rows import Rows, is_blank, join_rows
 from cvretrieval.retrieval.stages import Described, Stages, describe_query
 
 # A search meets a compaction once at most; more often than this, something else is wrong.
@@ -37,7 +37,7 @@ class _Query:
     image: Any
     box: tuple[float, float, float, float] | None
     features: ImageFeatures | None
-    vector: NDArray[np.float32] | None
+    vector: Rows | None
     key: int | None = None
     timings: dict[str, float] = field(default_factory=dict)
     hits: tuple[Hit, ...] = ()
@@ -105,11 +105,12 @@ def method_of(retriever: Any) -> dict[str, str]:
     stages = {
         "extractor": retriever._stages.extractor,
         "encoder": retriever._stages.encoder,
+        "index": retriever.index,
         "reranker": retriever.reranker,
         "verifier": retriever.verifier,
     }
     method = {name: " ".join(repr(stage).split()) for name, stage in stages.items() if stage is not None}
-    method["metric"] = str(retriever.metric)
+    method["metric"] = str(retriever._template().metric)
     if retriever.verifier is not None:
         method["n_verify"] = str(retriever.n_verify)
     return method
@@ -122,16 +123,6 @@ def _check_learned(retriever: Any) -> None:
             f"{retriever.path_} holds features, but no vectors yet: it is being made, or that was interrupted. Run "
             "`cvretrieval index` again, or `add`, to finish it."
         )
-
-
-def build_index(retriever: Any) -> DenseIndex:
-    """Return the index over the vectors of the store, which stay memory-mapped."""
-    if retriever._index is None:
-        index = DenseIndex(metric=retriever.metric, n_jobs=retriever.n_jobs)
-        for keys, vectors in retriever._store.vector_segments():
-            index.add(keys, vectors)
-        retriever._index = index
-    return retriever._index
 
 
 def _image_queries(
@@ -180,7 +171,7 @@ def _region(image: Any, box: Any) -> Any:
 
 def _describe_query(stages: Stages, image: Any) -> tuple[Described, float]:
     start = time.perf_counter()
-    described = stages.describe([image], encode=stages.is_learned)[0]
+    described = stages.describe([image], encode=stages.is_learned, as_queries=True)[0]
     return described, time.perf_counter() - start
 
 
@@ -188,14 +179,17 @@ def _indexed_queries(retriever: Any, records: list[Any], ids: list[str]) -> list
     keys = _keys_of(records, ids)
     by_key = {record.key: record for record in records}
     start = time.perf_counter()
-    index = build_index(retriever)
+    store, stages = retriever._store, retriever._stages
     queries = []
     for name, key in zip(ids, keys, strict=True):
         record = by_key[key]
-        has_vector = record.status == "ok"
-        features = retriever._store.features([key])[0] if retriever._stages.extractor is not None else None
-        vector = index.reconstruct(np.array([key], dtype=np.int64))[0] if has_vector else None
-        queries.append(_Query(name, record.path, None, features, vector, key))
+        features = store.features([key]) if stages.extractor is not None else None
+        vector = None
+        if record.status == "ok" and features is not None and stages.treats_queries_apart:
+            vector = stages.encode(features, as_queries=True)
+        elif record.status == "ok":
+            vector = store.vectors([key])
+        queries.append(_Query(name, record.path, None, None if features is None else features[0], vector, key))
     for query in queries:
         query.timings["features"] = (time.perf_counter() - start) / max(1, len(queries))
     return queries
@@ -210,15 +204,15 @@ def _keys_of(records: list[Any], ids: Sequence[str]) -> list[int]:
 
 
 def _rank(retriever: Any, queries: list[_Query], k: int, by_key: dict[int, Any], allowed: Sequence[int] | None) -> None:
-    searchable = [query for query in queries if query.vector is not None and np.any(query.vector)]
+    searchable = [query for query in queries if _is_searchable(query)]
     if not searchable or not by_key:
         return
     start = time.perf_counter()
-    index = build_index(retriever)
+    index = retriever._current_engine()
     # One more than asked for: a query by id finds itself first.
     depth = max(k, retriever.n_verify if retriever.verifier is not None else 0) + 1
     n_images = max(1, len(index))
-    vectors = np.stack([query.vector for query in searchable if query.vector is not None])
+    vectors = join_rows([query.vector for query in searchable if query.vector is not None])
     within = None if allowed is None else np.asarray(allowed, dtype=np.int64)
     first_depth = min(max(depth, 1 + reranking.depth(retriever, n_images, depth)), n_images)
     found_keys, found_scores = index.search(vectors, first_depth, within=within)
@@ -244,6 +238,13 @@ def _rank(retriever: Any, queries: list[_Query], k: int, by_key: dict[int, Any],
                 _verify(retriever, query, own_keys, known)
             query.hits = _hits(query, own_keys, own_scores, k, by_key, known)
             known.clear()
+
+
+def _is_searchable(query: _Query) -> bool:
+    """Whether there is anything to search by: an image without features has no word, and a vector of zeros."""
+    if query.vector is None or (query.features is not None and not len(query.features.descriptors)):
+        return False
+    return not is_blank(query.vector)
 
 
 def _without_unknown(queries: list[_Query], found: NDArray[np.int64], by_key: dict[int, Any]) -> NDArray[np.int64]:
