@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test lint test-opencv4 clean help
+.PHONY: demo test lint test-opencv4 test-deep clean help
 
 help:
 	@echo "make demo          install into $(VENV), index a small set of photographed scenes, search it, write a report"
 	@echo "make test          install into $(VENV) with the test extra and run all tests"
 	@echo "make lint          ruff and mypy"
 	@echo "make test-opencv4  the tests that touch OpenCV, with OpenCV 4 in .venv-opencv4"
+	@echo "make test-deep     the tests of cvretrieval.deep, with torch and torchvision in .venv-deep"
 	@echo "make clean         remove what the others made"
 
 demo: $(VENV)/.installed
@@ -59,5 +60,16 @@ $(VENV)/.installed-dev: setup.cfg pyproject.toml $(BIN)/python
 	.venv-opencv4/bin/python -m pip install --quiet --editable '.[test]' 'opencv-contrib-python<5'
 	touch $@
 
+test-deep: .venv-deep/.installed-test
+	.venv-deep/bin/python -m pytest $(PYTEST_ARGS) tests/deep tests/test_docstrings.py -k deep
+
+# One release of each that belong together: a newer torch alone would not load beside an older torchvision. Apart from
+# $(VENV), because torch for CUDA, which registries give by default, takes gigabytes and minutes.
+.venv-deep/.installed-test: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-deep
+	.venv-deep/bin/python -m pip install --quiet 'torch==2.13.0' 'torchvision==0.28.0'
+	.venv-deep/bin/python -m pip install --quiet --editable '.[timm]' 'pytest>=8.0' 'pytest-xdist>=3.5'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-opencv4 demo build *.egg-info
+	rm -rf .venv .venv-opencv4 .venv-deep demo build *.egg-info

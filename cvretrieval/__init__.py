@@ -66,7 +66,7 @@ _PUBLIC = {
     "ClassConditionalGMM": "recognition",
 }
 
-_ROOMS = ("codebooks", "datasets", "encoders", "extraction", "index", "metrics", "plotting", "postprocessing",
+_ROOMS = ("codebooks", "datasets", "deep", "encoders", "extraction", "index", "metrics", "plotting", "postprocessing",
           "recognition", "reranking", "retrieval", "verification")  # fmt: skip
 
 __all__ = ["__version__", *_PUBLIC, *_ROOMS]  # noqa: PLE0604

@@ -10,6 +10,7 @@ _EXTRAS = {
     "faiss": "faiss",
     "torch": "torch",
     "torchvision": "torch",
+    "timm": "timm",
     "pymilvus": "milvus",
     "dask": "dask",
     "fastapi": "serve",

@@ -48,6 +48,7 @@ ALLOWED = {
     "encoders": FOUNDATION | {"_kernels", "codebooks"},
     "index": FOUNDATION | {"_kernels", "codebooks"},
     "retrieval": FOUNDATION | STAGES | {"_kernels"},
+    "deep": FOUNDATION | {"codebooks", "postprocessing"},
     "plotting": FOUNDATION | STAGES | {"_kernels", "retrieval"},
     "cli": FOUNDATION | STAGES | {"_kernels", "retrieval", "plotting"},
     "__main__": {"cli"},
@@ -140,8 +141,15 @@ def loaded_after(code: str) -> set[str]:
     )
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_torch_lives_in_deep_only(path):
+    if room_of(path) != "deep":
+        found = {module.split(".")[0] for module in imported_modules(path)}
+        assert not found & {"torch", "torchvision", "timm"}
+
+
 def test_import_is_lazy():
-    loaded = loaded_after("import cvretrieval")
+    loaded = loaded_after("import cvretrieval; cvretrieval.deep.__all__")
     assert not loaded & {"torch", "cv2", "matplotlib", "numba", "sklearn", "scipy", "PIL"}
 
 

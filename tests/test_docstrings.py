@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 
@@ -11,10 +12,11 @@ import pytest
 
 import cvretrieval
 
+HAS_TORCH = importlib.util.find_spec("torch") is not None
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(cvretrieval.__path__, "cvretrieval.")
-    if not module.name.endswith("__main__")
+    if not module.name.endswith("__main__") and (HAS_TORCH or not module.name.startswith("cvretrieval.deep."))
 )
 
 

@@ -1,0 +1,32 @@
+"""CNN descriptors: poolings of feature maps, networks to pool, estimators from images to vectors. Only here is torch.
+
+The names are loaded when first used; without torch, using one says what to install.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from cvretrieval._optional import import_optional
+
+_PUBLIC: dict[str, str] = {}
+
+_ROOMS = ("layers",)
+
+__all__ = [*_PUBLIC, *_ROOMS]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'cvretrieval.deep' has no attribute {name!r}")
+    import_optional("torch", f"cvretrieval.deep.{name}")
+    if name in _ROOMS:
+        return importlib.import_module(f"cvretrieval.deep.{name}")
+    value = getattr(importlib.import_module(f"cvretrieval.deep.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
