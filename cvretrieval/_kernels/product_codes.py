@@ -7,6 +7,8 @@ import numpy as np
 from cvretrieval._kernels._jit import njit
 from cvretrieval._kernels.top_k import COSINE, L2, SMALLEST_NORM, offer_scores
 
+_1, _2, _3, _4 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+
 
 @njit
 def fill_tables(metric, queries, bounds, codewords, tables):
@@ -53,22 +55,38 @@ def add_up(table, codes, sums):
         # OUT
     """
     n_vectors, n_subvectors = codes.shape
-    n_codewords = table.shape[1]
-    flat = table.reshape(-1)
+    # Unsigned, or numba would look out for indices from the end. Two vectors at a time, whose sums need not wait for
+    # each other.
+    step = np.uint64(table.shape[1])
+    flat, numbers = table.reshape(-1), codes.reshape(-1)
     n_fours = n_subvectors // 4 * 4
-    for j in range(n_vectors):
+    for j in range(0, n_vectors, 2):
+        other = min(j + 1, n_vectors - 1)
+        p, q = np.uint64(j * n_subvectors), np.uint64(other * n_subvectors)
         a, b, c, d = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
-        place = 0
-        for m in range(0, n_fours, 4):
-            a += flat[place + codes[j, m]]
-            b += flat[place + n_codewords + codes[j, m + 1]]
-            c += flat[place + 2 * n_codewords + codes[j, m + 2]]
-            d += flat[place + 3 * n_codewords + codes[j, m + 3]]
-            place += 4 * n_codewords
-        for m in range(n_fours, n_subvectors):
-            a += flat[place + codes[j, m]]
-            place += n_codewords
+        e, f, g, h = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
+        place = np.uint64(0)
+        for _ in range(0, n_fours, 4):
+            a += flat[place + np.uint64(numbers[p])]
+            e += flat[place + np.uint64(numbers[q])]
+            place += step
+            b += flat[place + np.uint64(numbers[p + _1])]
+            f += flat[place + np.uint64(numbers[q + _1])]
+            place += step
+            c += flat[place + np.uint64(numbers[p + _2])]
+            g += flat[place + np.uint64(numbers[q + _2])]
+            place += step
+            d += flat[place + np.uint64(numbers[p + _3])]
+            h += flat[place + np.uint64(numbers[q + _3])]
+            place += step
+            p, q = p + _4, q + _4
+        for _ in range(n_fours, n_subvectors):
+            a += flat[place + np.uint64(numbers[p])]
+            e += flat[place + np.uint64(numbers[q])]
+            place += step
+            p, q = p + _1, q + _1
         sums[j] = (a + b) + (c + d)
+        sums[other] = (e + f) + (g + h)
 
 
 @njit

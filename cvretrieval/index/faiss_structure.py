@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cvretrieval._kernels.top_k import SMALLEST_NORM
 from cvretrieval._optional import import_optional
 from cvretrieval._parallel import block_slices, map_blocks, single_threaded
-from cvretrieval.codebooks.lloyd import lloyd, start_of_lloyd
+from cvretrieval.codebooks.approximate_lloyd import approximate_lloyd
+from cvretrieval.codebooks.lloyd import lloyd
 from cvretrieval.index.row_index import Queries
 from cvretrieval.index.segments import Segments
 
@@ -27,6 +28,8 @@ LEAST_FOR_PQ = 39 * 256
 _NEIGHBORS, _BUILD_LIST = 32, 80
 # Vectors per list that their centres are learned from, and iterations.
 _ROWS_PER_LIST, _ITERATIONS = 64, 8
+# Cells from which k-means looks for near centres only.
+_APPROXIMATELY = 16_384
 # "ivf_pq": dimensions per byte.
 _DIMS_PER_BYTE = 4
 _BLOCK_ROWS = 16_384
@@ -217,10 +220,9 @@ def _empty(name: str, metric: str, examples: NDArray[Any], n_lists: int, seed: i
         index = faiss.IndexHNSWFlat(n_dims, _NEIGHBORS, kind)
         index.hnsw.efConstruction = _BUILD_LIST
         return index
-    start = start_of_lloyd(examples, n_lists, np.random.RandomState(seed), n_jobs=n_jobs, owner="FaissIndex")
-    centers = lloyd(examples, start, max_iter=_ITERATIONS, tol=0, n_jobs=n_jobs, owner="FaissIndex").centers
+    centers = _centers(examples, n_lists, seed, n_jobs)
     quantizer = faiss.IndexFlat(n_dims, kind)
-    quantizer.add(np.ascontiguousarray(centers, dtype=np.float32))
+    quantizer.add(centers)
     if name == "ivf_flat":
         index = faiss.IndexIVFFlat(quantizer, n_dims, n_lists, kind)
     elif name == "ivf_sq":
@@ -232,3 +234,17 @@ def _empty(name: str, metric: str, examples: NDArray[Any], n_lists: int, seed: i
     with single_threaded(), one_thread(faiss):
         index.train(examples)
     return index
+
+
+def _centers(examples: NDArray[np.float32], n_lists: int, seed: int, n_jobs: int | None) -> NDArray[np.float32]:
+    """Return centres of cells by k-means, which starts at random vectors: better starts cost more than they gain."""
+    random_state = np.random.RandomState(seed)
+    if n_lists >= _APPROXIMATELY:
+        nobody = np.empty(0, dtype=np.int64)
+        result = approximate_lloyd(
+            examples, nobody, n_lists, max_iter=_ITERATIONS, tol=0, n_jobs=n_jobs, random_state=random_state
+        )
+    else:
+        start = examples[np.sort(random_state.choice(len(examples), n_lists, replace=False))]
+        result = lloyd(examples, start, max_iter=_ITERATIONS, tol=0, n_jobs=n_jobs, owner="FaissIndex")
+    return np.ascontiguousarray(result.centers, dtype=np.float32)
