@@ -7,7 +7,7 @@ import pytest
 
 from cvretrieval import SIFT
 from cvretrieval._kernels.integer_products import integer_products, quantize_rows
-from cvretrieval._kernels.word_matching import ROWS, group_by_word, half_squared_norms, match_within_words
+from cvretrieval._kernels.word_matching import ROWS, group_by_word, match_within_words, unpack_rows
 from cvretrieval.datasets import make_scenes
 from cvretrieval.verification import match_descriptors
 from cvretrieval.verification.matching import make_matcher
@@ -47,9 +47,7 @@ def test_nearest_within_words_are_those_of_the_definition(n_a, n_b, n_words, n_d
     starts = np.searchsorted(of_words, np.arange(n_words + 1)).astype(np.int64)
     order, bounds = np.empty(n_b, dtype=np.int32), np.empty(n_words + 1, dtype=np.int64)
     group_by_word(words, order, bounds)
-    half_a, half_b = np.empty(n_a, dtype=np.float32), np.empty(n_b, dtype=np.float32)
-    half_squared_norms(a, half_a)
-    half_squared_norms(b, half_b)
+    half_a, half_b = (np.float32(0.5) * (rows**2).sum(axis=1) for rows in (a, b))
     best, second = np.full(n_a, 7, dtype=np.float32), np.full(n_a, 7, dtype=np.float32)
     nearest, best_of_b = np.full(n_a, 7, dtype=np.int32), np.full(n_b, 7, dtype=np.float32)
     scratch = np.empty((ROWS, n_a), dtype=np.float32)
@@ -62,11 +60,23 @@ def test_nearest_within_words_are_those_of_the_definition(n_a, n_b, n_words, n_d
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("n_dims", [1, 4, 30, 128])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_rows_are_unpacked(dtype, step, rng):
+    descriptors = rng.integers(0, 256, (9, 16)).astype(dtype)
+    keys = np.empty((9, len(range(0, 16, step))), dtype=np.float32)
+    rows, half_norms = np.empty((9, 16), dtype=np.float32), np.empty(9, dtype=np.float32)
+    unpack_rows(descriptors, step, rows, keys, half_norms)
+    np.testing.assert_array_equal(rows, descriptors)
+    np.testing.assert_array_equal(keys, descriptors[:, ::step])
+    np.testing.assert_array_equal(half_norms, 0.5 * (descriptors.astype(np.float64) ** 2).sum(axis=1))
+
+
+@pytest.mark.parametrize("n_dims", [1, 4, 31, 128])
 def test_quantized_rows_and_their_products(n_dims, rng):
     rows = (rng.normal(size=(12, n_dims)) * 10.0 ** rng.integers(-4, 5, (12, 1))).astype(np.float32)
     rows[3], rows[4, 0], rows[5, 0] = 0, np.nan, np.inf
-    width = -(-n_dims // 4) * 4
+    width = n_dims + n_dims % 2
     radius = np.float32(181 - 0.5 * np.sqrt(n_dims))
     quantized = np.full((12, width), 9, dtype=np.int16)
     scales, half_norms = np.empty(12, dtype=np.float32), np.empty(12, dtype=np.float32)
@@ -82,7 +92,7 @@ def test_quantized_rows_and_their_products(n_dims, rng):
     products = np.empty((23, 12), dtype=np.float32)
     more = np.concatenate([scales, scales])[:23]
     integer_products(
-        np.ascontiguousarray(quantized.T), scales, others, more, np.empty((3, 12), dtype=np.int16), products
+        np.ascontiguousarray(quantized.T), scales, others, more, np.empty((8, 12), dtype=np.int16), products
     )
     exact = (others.astype(np.int64) @ quantized.T.astype(np.int64)).astype(np.float32)
     np.testing.assert_array_equal(products, exact * (scales * more[:, None]))
@@ -105,7 +115,7 @@ def test_most_matches_are_found_within_words_and_in_integers(features):
     assert len(exhaustive) > 100
     for options, share in [
         ({"matching": "words"}, 0.93),
-        ({"matching": "words", "n_assignments": 8}, 0.98),
+        ({"matching": "words", "n_assignments": 12}, 0.98),
         ({"matching": "quantized"}, 0.97),
     ]:
         found = pairs(match_descriptors(features[0].descriptors, features[1].descriptors, **options))
@@ -158,7 +168,7 @@ def test_equal_descriptors_match_themselves(mode, rng):
 def test_matches_with_one_image_do_not_depend_on_the_others(features):
     for mode in ("words", "quantized"):
         matcher = make_matcher(
-            features[0].descriptors, ratio=0.9, mutual=True, metric="euclidean", matching=mode, n_assignments=3
+            features[0].descriptors, ratio=0.9, mutual=True, metric="euclidean", matching=mode, n_assignments=5
         )
         together = [matcher.match(image.descriptors) for image in features]
         for image, found in zip(features, together, strict=True):

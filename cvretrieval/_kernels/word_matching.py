@@ -37,21 +37,31 @@ def group_by_word(words, order, bounds):
 
 
 @njit(fastmath=True)
-def half_squared_norms(rows, half_norms):
-    """Compute ½‖x‖² of every row.
+def unpack_rows(descriptors, step, rows, keys, half_norms):
+    """Convert every row x to float32, copy every so-manieth of its components, and compute ½‖x‖².
 
     Parameters
     ----------
+    descriptors : float32 or uint8 (n_rows, n_dims)
+    step : int
     rows : float32 (n_rows, n_dims)
+        # OUT
+    keys : float32 (n_rows, ceil(n_dims / step))
+        Components 0, step, 2 · step, …  # OUT
     half_norms : float32 (n_rows,)
         # OUT
     """
-    for i in range(len(rows)):
-        row = rows[i]
+    n_dims = descriptors.shape[1]
+    for i in range(len(descriptors)):
+        source, row, key = descriptors[i], rows[i], keys[i]
         square = np.float32(0.0)
-        for d in range(len(row)):
-            square += row[d] * row[d]
+        for d in range(n_dims):
+            x = np.float32(source[d])
+            row[d] = x
+            square += x * x
         half_norms[i] = np.float32(0.5) * square
+        for k in range(len(key)):
+            key[k] = row[k * step]
 
 
 @njit

@@ -127,7 +127,7 @@ def match_descriptors(
     mutual: bool = True,
     metric: str = "euclidean",
     matching: str = "exhaustive",
-    n_assignments: float = 3,
+    n_assignments: float = 5,
 ) -> NDArray[np.int64]:
     """Match the descriptors of two images one-to-one.
 
@@ -146,11 +146,11 @@ def match_descriptors(
         "hamming" for binary descriptors (`OpenCVFeatures` says of which kind its are by ``metric``), uint8 with eight
         bits a byte: the number of bits that differ.
     matching : {"exhaustive", "words", "quantized"}, default="exhaustive"
-        Which descriptors are compared. "exhaustive": all. "words": those that share a visual word, about one in twenty
-        of 1,000, with words learned by k-means from `a`, one for 16 of its descriptors, 256 at most; the nearest and
+        Which descriptors are compared. "exhaustive": all. "words": those that share a visual word, about one pair in 20
+        of 1,000 × 1,000, with words learned by k-means from `a`, one for 8 of its descriptors, 256 at most; nearest and
         second nearest are those among the compared. "quantized": all, after rounding each descriptor to integers of
         norm 181 at most, which moves it by about 2 % of its norm. Binary descriptors are always compared exhaustively.
-    n_assignments : float, default=3
+    n_assignments : float, default=5
         For ``matching="words"``: number of words of a descriptor of `a`, on average; the ones that are nearly as near
         as the nearest. Descriptors of `b` have one. As many as there are words gives the exhaustive matches.
 

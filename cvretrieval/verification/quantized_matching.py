@@ -11,7 +11,7 @@ from cvretrieval._kernels.integer_products import integer_products, quantize_row
 from cvretrieval._kernels.matching import select_matches, update_nearest
 
 # Rows of the second image per block: 1,000 products of each stay in the second-level cache.
-_BLOCK = 96
+_BLOCK = 48
 
 # Norm of two rows whose product still fits in 16 bits with sign: 181² < 2¹⁵.
 _LARGEST_NORM = 181.0
@@ -49,7 +49,7 @@ class QuantizedMatcher:
         nearest = np.zeros(n_a, dtype=np.int32)
         best_of_b = np.empty(n_b, dtype=np.float32)
         products = np.empty((min(_BLOCK, n_b), n_a), dtype=np.float32)
-        scratch = np.empty((3, n_a), dtype=np.int16)
+        scratch = np.empty((8, n_a), dtype=np.int16)
         for first in range(0, n_b, _BLOCK):
             rows = quantized[first : first + _BLOCK]
             block = products[: len(rows)]
@@ -61,10 +61,10 @@ class QuantizedMatcher:
 
 
 def _quantize(descriptors: NDArray[Any]) -> tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32]]:
-    """Return integers, scales and half squared norms; dimensions are filled up to a multiple of four."""
+    """Return integers, scales and half squared norms; dimensions are filled up to an even number."""
     rows = np.require(descriptors, dtype=np.float32, requirements=["C", "W", "E"])
     n_rows, n_dims = rows.shape
-    quantized = np.empty((n_rows, -(-n_dims // 4) * 4), dtype=np.int16)
+    quantized = np.empty((n_rows, n_dims + n_dims % 2), dtype=np.int16)
     scales, half_norms = np.empty(n_rows, dtype=np.float32), np.empty(n_rows, dtype=np.float32)
     # Rounding adds at most ½ to each component, so ½ √n_dims to the norm.
     radius = np.float32(max(_LARGEST_NORM - 0.5 * np.sqrt(n_dims), 1.0))

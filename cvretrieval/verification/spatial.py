@@ -62,9 +62,9 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
         Distance of descriptors; "hamming" for binary ones, such as ORB's or AKAZE's (see `OpenCVFeatures`).
     matching : {"words", "exhaustive", "quantized"}, default="words"
         Which descriptors of the query and a candidate are compared, see `match_descriptors`: those that share one of
-        the visual words that the query's own descriptors form, a tenth of the time and 98 % of the inliers; all; or all
+        the visual words that the query's own descriptors form, a fifth of the time and 98 % of the inliers; all; or all
         rounded to 16-bit integers. `verify` always compares all, and so do binary descriptors.
-    n_assignments : float, default=3
+    n_assignments : float, default=5
         For ``matching="words"``: words of a descriptor of the query on average; more find more and take longer.
     n_jobs : int, optional
         Threads over blocks of candidates; the number does not change the result.
@@ -109,7 +109,7 @@ class SpatialVerifier(SavableMixin, BaseEstimator):
         score: str = "inliers",
         metric: str = "euclidean",
         matching: str = "words",
-        n_assignments: float = 3,
+        n_assignments: float = 5,
         n_jobs: int | None = None,
     ) -> None:
         self.model = model
