@@ -1,9 +1,9 @@
 """Does rotation cost anything? Photos turned by right angles and by any angle, and walls with several framed pictures.
 
 Stanford Mobile Visual Search DVD covers, 100 references, longest side 640; at most 1,200 RootSIFT features. Queries are
-the phone photos of a camera, reduced to 640, upright and turned (around the middle, on grey, nothing cut off, not reduced
-again); and made-up walls: four references in frames on plaster, each seen at a slant of its own, upright and turned. A
-wall has four right answers: R@1 asks for any, and the share of the four among the first four is printed, too.
+the phone photos of a camera, reduced to 640, upright and turned (around the middle, on grey, nothing cut off, not
+reduced again); and made-up walls: four references in frames on plaster, each seen at a slant of its own, upright and
+turned. A wall has four right answers: R@1 asks for any, and the share of the four among the first four is printed, too.
 
 With VLAD alone, and with its best 50 verified. The turned photo is a new image of other pixels, so ranks of VLAD alone
 may change either way; what must not happen is a loss.
