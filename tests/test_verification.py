@@ -206,6 +206,7 @@ def test_wrong_input_is_said(features, rng):
     [
         ("model", "translation"), ("ratio", 0), ("ratio", 1.5), ("mutual", "yes"), ("tolerance", 0), ("min_inliers", 0),
         ("max_scale_ratio", 0.5), ("max_turn_deg", 200), ("n_hypotheses", 0), ("min_inliers", 2.5),
+        ("hypotheses", "ransac"), ("score", "matches"),
         ("matching", "word"), ("n_assignments", 0.5),
     ],
 )  # fmt: skip
@@ -217,6 +218,71 @@ def test_bad_parameters(features, parameter, value):
 def test_clone_and_params():
     verifier = clone(SpatialVerifier("affine", ratio=0.8))
     assert verifier.get_params()["model"] == "affine" and verifier.get_params()["ratio"] == 0.8
+
+
+@pytest.mark.parametrize("hypotheses", ["single_correspondence", "vote_and_verify"])
+@pytest.mark.parametrize("model", ["similarity", "affine", "homography", "fundamental"])
+def test_exchanged_images(features, model, hypotheses):
+    """The same pairs are accepted either way round, and the transforms are each other's inverse."""
+    verifier = SpatialVerifier(model, hypotheses=hypotheses)
+    for i, j in [(0, 1), (0, 4), (3, 5)]:
+        one, other = verifier.verify(features[i], features[j]), verifier.verify(features[j], features[i])
+        assert bool(one) == bool(other) and one.n_inliers == pytest.approx(other.n_inliers, rel=0.2, abs=3)
+        if one and one.transform is not None:
+            both = other.transform @ one.transform
+            pairs = one.inlier_coordinates(features[i], features[j]).astype(np.float64)
+            again = cv2.perspectiveTransform(pairs[None, :, :2], both)[0]
+            assert np.median(np.linalg.norm(again - pairs[:, :2], axis=1)) < 3
+
+
+@pytest.mark.parametrize("hypotheses", ["single_correspondence", "vote_and_verify"])
+@pytest.mark.parametrize("degrees", [30, 90, 180, 225])
+def test_turned_images_have_the_inliers_of_upright_ones(hypotheses, degrees):
+    scene = make_scenes(n_scenes=1, n_views=2, random_state=8).images
+    height, width = scene[1].shape[:2]
+    side = int(np.hypot(width, height)) + 2
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    turn[:, 2] += (side - width) / 2, (side - height) / 2
+    turned = cv2.warpAffine(scene[1], turn, (side, side), flags=cv2.INTER_CUBIC)
+    X = SIFT(root=True, max_features=700).transform([scene[0], scene[1], turned])
+    verifier = SpatialVerifier(hypotheses=hypotheses)
+    upright, result = verifier.verify(X[0], X[1]), verifier.verify(X[0], X[2])
+    assert result and result.n_inliers >= 0.7 * upright.n_inliers
+
+
+@pytest.mark.parametrize("hypotheses", ["single_correspondence", "vote_and_verify"])
+def test_every_way_to_hypotheses_accepts_the_same_scenes(scenes, features, hypotheses):
+    for score in ("inliers", "effective_inliers"):
+        results = SpatialVerifier(hypotheses=hypotheses, score=score).verify_candidates(features[0], features)
+        assert [bool(result) for result in results] == [label == scenes.labels[0] for label in scenes.labels]
+        for result in results:
+            assert result.n_effective_inliers <= result.inliers.sum()
+            assert result.score == (result.n_inliers if score == "inliers" else result.n_effective_inliers)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("hypotheses", ["single_correspondence", "vote_and_verify"])
+@pytest.mark.parametrize("sequence", ["graf", "boat", "wall", "ubc"])
+def test_solves_what_magsac_solves(data_dir, sequence, hypotheses):
+    """Solved: corners of image 1 within 2 % of the longer side of where the ground truth puts them, on average."""
+    folder = data_dir / "oxford_affine" / sequence
+    paths = [next(folder.glob(f"img{n}.*")) for n in range(1, 7)]
+    X = SIFT(root=True, max_features=2000).transform(paths)
+    height, width = cv2.imread(str(paths[0]), cv2.IMREAD_GRAYSCALE).shape
+    corners = np.array([[[0, 0], [width, 0], [width, height], [0, height]]], dtype=np.float64)
+    n_solved = 0
+    for n in range(2, 7):
+        result = SpatialVerifier(hypotheses=hypotheses).verify(X[0], X[n - 1])
+        a, b = (X[i].keypoints[result.matches[:, column], :2] for i, column in ((0, 0), (n - 1, 1)))
+        peer, _ = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 3.0, maxIters=20_000, confidence=0.9999)
+        expected = cv2.perspectiveTransform(corners, np.loadtxt(next(folder.glob(f"H1to{n}p*"))))
+        ours, theirs = (
+            np.linalg.norm(cv2.perspectiveTransform(corners, found) - expected, axis=2).mean() / max(width, height)
+            for found in (result.transform, peer)
+        )
+        assert ours <= 0.02 or theirs > 0.02, (sequence, n, ours, theirs)
+        n_solved += ours <= 0.02
+    assert n_solved >= 4
 
 
 @pytest.mark.real_data
