@@ -178,6 +178,33 @@ def test_queries_get_the_own_word_first_whatever_the_codebook(X, encoder, kind):
         assert sorted(several) == sorted(expected)
 
 
+def test_several_words_of_approximate_assignment(rng):
+    X = [rng.normal(size=(n, 6)).astype(np.float32) for n in (300, 40)]
+    codebook = KMeansCodebook(120, assignment="approximate", recall=0.7, random_state=0).fit(X)
+    search, rows = codebook.search_, np.concatenate(X)
+    few = search.assign_several(LocalFeatures.from_images([(x,) for x in X]), 4, owner=search)
+    every = slow.nearest(rows, codebook.cluster_centers_, 4)
+    assert (few >= 0).all() and 0.5 < np.mean(np.sort(few, axis=1) == np.sort(every, axis=1)) < 1
+    np.testing.assert_array_equal(few[:, 0], codebook.predict(X))
+    # Each cell is looked into, or there are too few words in those that are.
+    search.n_probes_, search.n_groups_ = 10_000, 10_000
+    np.testing.assert_array_equal(
+        search.assign_several(LocalFeatures.from_images([(x,) for x in X]), 4, owner=1), every
+    )
+    search.n_probes_ = search.n_groups_ = 1
+    found = ASMK(codebook=codebook, n_query_words=60).fit([]).transform_queries([rows[:1]])
+    assert len(found.words) == 60 and set(slow.nearest(rows[:1], codebook.cluster_centers_, 59)[0]) <= set(found.words)
+
+
+def test_large_codebooks_are_assigned_approximately(rng, monkeypatch):
+    monkeypatch.setattr("cvretrieval.encoders.feature_words.EXACT_WORDS", 20)
+    X = [rng.normal(size=(500, 6)).astype(np.float32)]
+    for encoder in (ASMK(21, random_state=0), HammingEmbedding(21, n_bits=6, random_state=0), BagOfWords(21)):
+        assert encoder.fit(X).codebook_.finds_own_words
+        assert not encoder.set_params(n_words=20).fit(X).codebook_.finds_own_words
+    assert not BagOfWords(21, assignment="multiple").fit(X).codebook_.finds_own_words
+
+
 def test_chunks_are_the_same_as_the_whole(X):
     whole = LocalFeatures.from_images([(rows,) for rows in X])
     for encoder in (HammingEmbedding(6, n_bits=8, random_state=0), ASMK(6, random_state=0)):

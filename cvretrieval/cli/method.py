@@ -19,19 +19,30 @@ class Exif(str, Enum):
 
 
 class Method(str, Enum):
-    """How local features become one vector of an image."""
+    """How local features become one vector of an image, or are compared word by word."""
 
     vlad = "vlad"
     bow = "bow"
     fisher = "fisher"
+    hamming = "hamming"
+    asmk = "asmk"
 
 
 #: Words of each method, where none are asked for: components of the mixture for Fisher vectors.
-DEFAULT_WORDS = {"vlad": 64, "bow": 4000, "fisher": 64}
+DEFAULT_WORDS = {"vlad": 64, "bow": 4000, "fisher": 64, "hamming": 4000, "asmk": 4000}
+
+# Bags of more words are held in an inverted file; shorter ones as vectors, which rerankers can work with.
+_DENSE_WORDS = 10_000
+
+# Descriptors that a word is learned from, at least, up to the number of those there are.
+_SAMPLES_PER_WORD = 32
+
+# Words for each feature of a query, in the methods that compare word by word.
+_QUERY_WORDS = 5
 
 MethodOption = Annotated[
-    Method | None, typer.Option("--method", help="Encoder: VLAD, tf-idf bags of words or Fisher vectors.",
-                                show_default="vlad")
+    Method | None, typer.Option("--method", help="VLAD, tf-idf bags of words, Fisher vectors, Hamming embedding or "
+                                "ASMK*.", show_default="vlad")
 ]  # fmt: skip
 FeaturesOption = Annotated[
     int | None, typer.Option("--features", min=1, help="Most SIFT features of an image.", show_default="1200")
@@ -42,7 +53,7 @@ MaxSizeOption = Annotated[
 ]  # fmt: skip
 WordsOption = Annotated[
     int | None, typer.Option("--words", min=1, help="Visual words, or components of a Fisher vector's mixture.",
-                             show_default="64; 4000 for bow")
+                             show_default="64; 4000 for bow, hamming and asmk")
 ]  # fmt: skip
 PcaOption = Annotated[
     int | None, typer.Option("--pca", min=1, help="Whiten the vectors and keep so many dimensions.",
@@ -71,13 +82,17 @@ def make_retriever(method: dict[str, Any], **session: Any) -> ImageRetriever:
     chosen = DEFAULTS | {name: value for name, value in method.items() if value is not None}
     reader = ImageReader(max_size=chosen["max_size"], exif=chosen["exif"])
     extractor = SIFT(root=True, max_features=chosen["features"], upright=chosen["upright"], reader=reader)
-    encoder = _make_encoder(chosen["method"], chosen["words"], chosen["seed"])
+    n_words = DEFAULT_WORDS[chosen["method"]] if chosen["words"] is None else chosen["words"]
+    encoder, index = _make_encoder(chosen["method"], n_words, chosen["seed"], chosen["pca"] is not None)
     if chosen["pca"] is not None:
+        if index is not None:
+            raise ValueError(f"--pca whitens vectors, but --method {chosen['method']} compares visual words.")
         encoder = make_pipeline(*_steps_of(encoder), PCAWhitening(n_components=chosen["pca"]))
     return ImageRetriever(
         **{
             "extractor": extractor,
             "encoder": encoder,
+            "index": index,
             "verifier": SpatialVerifier(),
             "random_state": chosen["seed"],
             **session,
@@ -85,20 +100,37 @@ def make_retriever(method: dict[str, Any], **session: Any) -> ImageRetriever:
     )
 
 
-def _make_encoder(name: str, n_words: int | None, seed: int) -> Any:
+def _make_encoder(name: str, n_words: int, seed: int, needs_vectors: bool) -> tuple[Any, Any]:
+    """Return the encoder of a method, and its index; None for the index of vectors."""
     from sklearn.decomposition import PCA
     from sklearn.pipeline import make_pipeline
 
-    from cvretrieval import VLAD, BagOfWords, FisherVector, PerDescriptor, TfIdf
+    from cvretrieval import (
+        ASMK,
+        VLAD,
+        BagOfWords,
+        FisherVector,
+        HammingEmbedding,
+        InvertedIndex,
+        PerDescriptor,
+        TfIdf,
+    )
 
-    n_words = DEFAULT_WORDS[name] if n_words is None else n_words
+    words: dict[str, Any] = {"n_words": n_words, "max_samples": max(100_000, _SAMPLES_PER_WORD * n_words),
+                             "random_state": seed}  # fmt: skip
+    if name == "hamming":
+        return HammingEmbedding(n_query_words=_QUERY_WORDS, **words), InvertedIndex("hamming_embedding")
+    if name == "asmk":
+        return ASMK(binary=True, n_query_words=_QUERY_WORDS, **words), InvertedIndex("asmk", idf=None)
+    if name == "bow" and n_words > _DENSE_WORDS and not needs_vectors:
+        return BagOfWords(norm=None, sparse=True, **words), InvertedIndex()
     if name == "bow":
-        return make_pipeline(BagOfWords(n_words=n_words, norm=None, random_state=seed), TfIdf())
+        return make_pipeline(BagOfWords(norm=None, **words), TfIdf()), None
     if name == "fisher":
         decorrelated = PerDescriptor(PCA(64, random_state=seed), random_state=seed)
-        return make_pipeline(decorrelated, FisherVector(n_words, random_state=seed))
+        return make_pipeline(decorrelated, FisherVector(n_words, random_state=seed)), None
     # Intra-normalised: a burst of one texture must not outweigh everything else in a cluttered photo.
-    return VLAD(n_words=n_words, power=None, intra_norm=True, random_state=seed)
+    return VLAD(n_words=n_words, power=None, intra_norm=True, random_state=seed), None
 
 
 def _steps_of(encoder: Any) -> list[Any]:
@@ -112,7 +144,8 @@ def differences(method: dict[str, Any], retriever: ImageRetriever) -> str:
     extractor, steps = retriever.extractor, _steps_of(retriever.encoder)
     reader = getattr(extractor, "reader", None) or ImageReader()
     # The classes of the method of an index tell it; those of another version may be unknown.
-    names = {"VLAD": "vlad", "BagOfWords": "bow", "FisherVector": "fisher"}
+    names = {"VLAD": "vlad", "BagOfWords": "bow", "FisherVector": "fisher",
+             "HammingEmbedding": "hamming", "ASMK": "asmk"}  # fmt: skip
     encoder = next((step for step in steps if type(step).__name__ in names), steps[0])
     words = [getattr(encoder, name) for name in ("n_words", "n_components") if hasattr(encoder, name)]
     whitening = [step for step in steps if type(step).__name__ == "PCAWhitening"]

@@ -195,12 +195,7 @@ class ApproximateWords(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         found = np.empty(X.n_descriptors, dtype=np.int32)
 
         def find(block: slice) -> None:
-            rows = np.ascontiguousarray(X.descriptors[block])
-            rows = rows if rows.dtype == np.uint8 else rows.astype(np.float32, copy=False)
-            finite = finite_rows(rows)
-            if not finite.all():
-                row = block.start + int(np.flatnonzero(~finite)[0])
-                raise non_finite_descriptors(owner, int(np.searchsorted(X.offsets, row, side="right")) - 1)
+            rows = self._rows(X, block, owner)
             if isinstance(search, WordCells):
                 found[block] = search.search(rows, self.n_groups_, self.n_probes_)[0]
             else:
@@ -209,6 +204,29 @@ class ApproximateWords(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         for _ in map_blocks(find, block_slices(X.n_descriptors, BLOCK_ROWS), n_jobs=n_jobs):
             pass
         return found
+
+    def assign_several(self, X: LocalFeatures, n_nearest: int, *, owner: Any) -> NDArray[np.int32]:
+        """Return the nearest words of each descriptor in the cells that it looks into, the nearest first.
+
+        int32 of shape (n_descriptors, n_nearest); −1 where there are fewer, with "hnsw" everywhere.
+        """
+        found = np.full((X.n_descriptors, n_nearest), -1, dtype=np.int32)
+        search = self._prepare()
+        if isinstance(search, WordCells):
+            for block in block_slices(X.n_descriptors, BLOCK_ROWS):
+                rows = self._rows(X, block, owner)
+                found[block] = search.search_several(rows, self.n_groups_, self.n_probes_, n_nearest)
+        return found
+
+    def _rows(self, X: LocalFeatures, block: slice, owner: Any) -> NDArray[Any]:
+        """Return some descriptors as they are searched; refuse those that are not finite."""
+        rows = np.ascontiguousarray(X.descriptors[block])
+        rows = rows if rows.dtype == np.uint8 else rows.astype(np.float32, copy=False)
+        finite = finite_rows(rows)
+        if not finite.all():
+            row = block.start + int(np.flatnonzero(~finite)[0])
+            raise non_finite_descriptors(owner, int(np.searchsorted(X.offsets, row, side="right")) - 1)
+        return rows
 
     def _prepare(self) -> WordCells | WordGraph:
         """Return what searches; made anew after loading, or if somebody exchanged the words."""

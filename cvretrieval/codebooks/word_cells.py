@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cvretrieval._kernels.nearest_in_cells import nearest_in_cells
 from cvretrieval._kernels.word_cells import group_pairs, project, rank_children, scan_cells
 from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval.codebooks.tree_growth import grow_tree, half_norms
@@ -204,6 +205,17 @@ class WordCells(CellRanking):
         if n_probes >= self.n_cells:
             return self.search_all(rows)
         return self._search_few(rows, n_groups, n_probes, start, distances)
+
+    def search_several(self, rows: NDArray[Any], n_groups: int, n_probes: int, n_nearest: int) -> NDArray[np.int32]:
+        """Return the nearest words in the `n_probes` nearest cells of the `n_groups` nearest groups, nearest first.
+
+        int32 of shape (n_rows, n_nearest); −1 where these cells hold fewer words. `rows` as for `search`.
+        """
+        words = np.empty((len(rows), n_nearest), dtype=np.int32)
+        distances = np.empty(words.shape, dtype=np.float32)
+        nodes = self.rank(self.project(rows)[0], n_groups, n_probes)
+        nearest_in_cells(rows, nodes, self._bounds, self._words, self._numbers, distances, words)
+        return words
 
     def _search_few(
         self, rows: NDArray[Any], n_groups: int, n_probes: int, start: NDArray[np.int32] | None,

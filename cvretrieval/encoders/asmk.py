@@ -24,7 +24,8 @@ class ASMK(VisualWordEncoder):
     Parameters
     ----------
     n_words : int, default=4096
-        Words of the codebook that `fit` learns; ignored if `codebook` is given. The literature has 65,536.
+        Words of the codebook that `fit` learns; ignored if `codebook` is given. The literature has 65,536; beyond
+        16,384 descriptors find their words approximately, with a recall of 0.95.
     codebook : fitted clusterer, optional
         Anything with ``cluster_centers_`` and Euclidean distances (`KMeansCodebook`, `VocabularyTree`,
         `ApproximateWords`, scikit-learn's ``KMeans``). Kept as it is, by `fit` and when cross-validation clones the
@@ -59,7 +60,7 @@ class ASMK(VisualWordEncoder):
     with several words counts in each of them. An image without features has no words.
 
     A codebook that finds words in its own way (trees, approximate assignment) gives the first word of a query's
-    feature; the others are the nearest centres, found by comparison with all of them.
+    feature; the others are the nearest of all centres or, with approximate assignment, of those that are looked at.
 
     The binary similarity is relative to n_dims: u = 1 − 2h / n_dims. The program jenicek/asmk pads to multiples of 32
     bits and takes the padded length, which differs only for other dimensions. Weights of the words (idf) belong to the

@@ -14,13 +14,12 @@ from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._validation import check_choice, check_flag, check_number, dimension_mismatch
 from cvretrieval.codebooks import (
-    KMeansCodebook,
     SoftWords,
     has_euclidean_words,
     learn_sigma,
     resolve_words,
 )
-from cvretrieval.encoders.feature_words import FeatureWords
+from cvretrieval.encoders.feature_words import FeatureWords, learn_codebook
 from cvretrieval.encoders.word_votes import WordVotes, dense_histograms, sparse_histograms
 from cvretrieval.feature_chunks import check_feature_chunks
 from cvretrieval.local_features import LocalFeatures, check_local_features
@@ -34,7 +33,8 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
     Parameters
     ----------
     n_words : int, default=400
-        Words of the codebook that `fit` learns; ignored if `codebook` is given.
+        Words of the codebook that `fit` learns; ignored if `codebook` is given. Beyond 16,384, hard assignment is
+        approximate, with a recall of 0.95: ``KMeansCodebook(n_words, assignment="approximate")``.
     codebook : fitted clusterer, optional
         Anything with ``cluster_centers_`` (`KMeansCodebook`, scikit-learn's ``KMeans``), whose nearest centre by
         Euclidean distance is a descriptor's word; or anything with ``predict`` and ``n_words`` or ``n_clusters``
@@ -157,8 +157,9 @@ class BagOfWords(LocalFeaturesInputMixin, ClassNamePrefixFeaturesOutMixin, Trans
         else:
             if X.is_empty:
                 raise ValueError("BagOfWords cannot be fitted: none of the images has any descriptor.")
-            codebook = KMeansCodebook(self.n_words, max_samples=self.max_samples, random_state=self.random_state)
-            self.codebook_ = codebook.fit(X)
+            self.codebook_ = learn_codebook(
+                int(self.n_words), X, self.max_samples, self.random_state, exact=self.assignment != "hard"
+            )
             self.n_words_, self.n_dims_ = int(self.n_words), X.n_dims
         self._check_assignment()
         if self.assignment == "soft":

@@ -9,9 +9,20 @@ from numpy.typing import NDArray
 
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._validation import non_finite_descriptors
-from cvretrieval.codebooks import NearestWord, NearestWords, has_euclidean_words
-from cvretrieval.feature_chunks import finite_rows
+from cvretrieval.codebooks import KMeansCodebook, NearestWord, NearestWords, has_euclidean_words
+from cvretrieval.feature_chunks import FeatureChunks, finite_rows
 from cvretrieval.local_features import LocalFeatures
+
+#: Beyond so many words descriptors find theirs approximately: comparing with all takes a second an image.
+EXACT_WORDS = 16_384
+
+
+def learn_codebook(
+    n_words: int, X: FeatureChunks, max_samples: int | None, random_state: Any, *, exact: bool = False
+) -> KMeansCodebook:
+    """Learn a codebook by k-means, with approximate assignment beyond 16,384 words unless it must be exact."""
+    assignment = "exact" if exact or n_words <= EXACT_WORDS else "approximate"
+    return KMeansCodebook(n_words, assignment=assignment, max_samples=max_samples, random_state=random_state).fit(X)
 
 
 class FeatureWords:
@@ -31,7 +42,8 @@ class FeatureWords:
     Notes
     -----
     The first word is what `codebook` says: the nearest centre, or what it predicts. The others are the nearest of the
-    remaining centres, compared one by one; so a codebook that predicts by itself needs centres to give several words.
+    remaining centres, so a codebook that predicts by itself needs centres to give several words: with approximate
+    assignment the nearest in the cells that a descriptor looks into, else of all.
     """
 
     def __init__(self, codebook: Any, n_words: int, n_nearest: int, owner: Any) -> None:
@@ -50,9 +62,22 @@ class FeatureWords:
         first = self._predict(X, block)[:, None]
         if self._n_nearest == 1:
             return first
-        near = self._nearest(X, block, self._n_nearest)
+        near = self._several(X, block)
         others = np.argsort(near == first, axis=1, kind="stable")[:, : self._n_nearest - 1]
         return np.hstack([first, np.take_along_axis(near, others, axis=1)])
+
+    def _several(self, X: LocalFeatures, block: slice) -> NDArray[np.int32]:
+        search = getattr(self._codebook, "search_", self._codebook)
+        if not hasattr(search, "assign_several"):
+            return self._nearest(X, block, self._n_nearest)
+        near: NDArray[np.int32] = search.assign_several(X[block], self._n_nearest, owner=self._owner)
+        few = np.flatnonzero(near[:, -1] < 0)
+        if len(few):
+            every = NearestWords(self._centers, self._n_nearest, self._owner)
+            for i in few + X.offsets[block.start]:
+                # One by one, so that neighbours cannot change a bit; they are few.
+                near[i - X.offsets[block.start]] = every.assign(X.descriptors[i : i + 1], block.start)[0]
+        return near
 
     def _nearest(self, X: LocalFeatures, block: slice, n_nearest: int) -> NDArray[np.int32]:
         start = X.offsets[block.start]

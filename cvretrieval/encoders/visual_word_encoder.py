@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._validation import check_number, dimension_mismatch
-from cvretrieval.codebooks import KMeansCodebook, resolve_words
-from cvretrieval.encoders.feature_words import FeatureWords
+from cvretrieval.codebooks import resolve_words
+from cvretrieval.encoders.feature_words import FeatureWords, learn_codebook
 from cvretrieval.feature_chunks import FeatureChunks
 from cvretrieval.local_features import LocalFeatures, check_local_features
 from cvretrieval.visual_words import VisualWords
@@ -92,8 +92,7 @@ class VisualWordEncoder(LocalFeaturesInputMixin, TransformerMixin, BaseEstimator
         if X.is_empty and self.codebook is None:
             raise ValueError(f"{name} cannot be fitted: none of the images has any descriptor.")
         if self.codebook is None:
-            codebook = KMeansCodebook(self.n_words, max_samples=self.max_samples, random_state=self.random_state)
-            self.codebook_ = codebook.fit(X)
+            self.codebook_ = learn_codebook(int(self.n_words), X, self.max_samples, self.random_state)
             self.n_words_, self.n_dims_ = int(self.n_words), X.n_dims
             return
         self.n_words_, n_dims = resolve_words(self.codebook, self)

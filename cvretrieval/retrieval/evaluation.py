@@ -136,7 +136,7 @@ def evaluate_method(
         timings=_sum_of([query.timings for query in found], n_queries),
         seconds_per_query=sum(query.seconds for query in found) / n_queries,
         seconds_per_image=retriever.report_.seconds / n_images,
-        bytes_per_image=facts["n_bytes_vectors"] / n_images,
+        bytes_per_image=(facts["n_bytes_engine"] or facts["n_bytes_vectors"]) / n_images,
         stored_bytes_per_image=facts["n_bytes"] / n_images,
         peak_memory=memory.n_bytes,
         failures=[*retriever.failures, *found.failures],
