@@ -32,11 +32,11 @@ def test_tables_and_sums_equal_the_scores_of_decoded_vectors(metric, rng):
     bounds = np.array([0, 3, 4, 9, 11, 15, 19, 22])
     codewords = rng.normal(size=(50, N_DIMS)).astype(np.float32)
     queries = rng.normal(size=(3, N_DIMS)).astype(np.float32)
-    codes = rng.integers(0, 50, (80, 7)).astype(np.uint8)
+    codes = rng.integers(0, 50, (81, 7)).astype(np.uint8)
     tables = np.empty((3, 7, 50), dtype=np.float32)
     fill_tables(METRICS[metric], queries, bounds, codewords, tables)
     decoded = decode(codes, codewords, bounds)
-    sums = np.empty(80, dtype=np.float32)
+    sums = np.empty(81, dtype=np.float32)
     for query, table in zip(queries, tables, strict=True):
         add_up(table, codes, sums)
         plain = "inner_product" if metric == "cosine" else metric
@@ -113,3 +113,13 @@ def test_opened_it_codes_and_finds_the_same(quantizer, vectors, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     assert opened.quantizer.error_ == quantizer.error_ and opened.quantizer.rotation == quantizer.rotation
     assert clone(opened).quantizer is opened.quantizer
+
+
+@pytest.mark.parametrize("n_subvectors", [1, 3, 4, 9])
+@pytest.mark.parametrize("n_vectors", [1, 2, 5])
+def test_sums_of_every_length(n_subvectors, n_vectors, rng):
+    table = rng.normal(size=(n_subvectors, 256)).astype(np.float32)
+    codes = rng.integers(0, 256, (n_vectors, n_subvectors)).astype(np.uint8)
+    sums = np.empty(n_vectors, dtype=np.float32)
+    add_up(table, codes, sums)
+    np.testing.assert_allclose(sums, table[np.arange(n_subvectors), codes].sum(axis=1, dtype=np.float64), atol=1e-5)
