@@ -79,8 +79,8 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
 
     Notes
     -----
-    Verified images rank above all others, by number of inliers, then by score; equal ones in the order they were
-    indexed. An image without features is kept in the index and never found.
+    Verified images rank above all others, by what the verifier scores (inliers, by default), then by their own score;
+    equal ones in the order they were indexed. An image without features is kept in the index and never found.
 
     An inverted file finds only images that share a word with the query and, weighted by their rarity, only by words
     that not all images have. With `n_query_words` of the encoder the features of queries have several words each;
