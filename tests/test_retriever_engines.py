@@ -277,6 +277,45 @@ def test_a_store_of_an_older_copy_does_not_take_a_newer_engine(make, images, tmp
     assert answers(restored, images[14:15])[0][0][0] == "e"
 
 
+def test_killed_before_the_engine_was_written(make, images, tmp_path, monkeypatch):
+    """What is committed is found, and the next writer or reader brings the folder up to date."""
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    writer = make("hamming", "a.cvr").fit(images[:8], ids=names(8))
+    for name in ("IndexFolder.write", "IndexFolder._clear"):
+        # Before, and after the state of the engine was replaced.
+        with monkeypatch.context() as patch:
+            patch.setattr(f"cvretrieval.index.index_folder.{name}", killed)
+            with pytest.raises(KeyboardInterrupt):
+                writer.add([images[10 + len(name) % 2]], ids=[name])
+        found = answers(ImageRetriever.load(tmp_path / "a.cvr"), images[:2])
+        assert found == answers(ImageRetriever.load(writer.save(tmp_path / f"{name}.cvr")), images[:2])
+        assert name in [hit for hit, _ in answers(ImageRetriever.load(tmp_path / "a.cvr"), [images[10]])[0]]
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_module._Source, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            writer.remove(["03"])
+    assert "03" not in [hit for hit, _ in answers(ImageRetriever.load(tmp_path / "a.cvr"), images[3:4])[0]]
+    assert answers(writer, images[:2]) == answers(ImageRetriever.load(tmp_path / "a.cvr"), images[:2])
+
+
+@pytest.mark.parametrize("method", ["bow", "hamming", "asmk"])
+def test_large_indexes_are_built_in_parts(make, images, tmp_path, monkeypatch, method):
+    retriever = make(method, "a.cvr").fit(images[:5], ids=names(5))
+    for i in range(5, 15):
+        retriever.add([images[i]], ids=[f"{i:02d}"])
+    expected = answers(retriever, images[:3])
+    added = []
+    add = InvertedIndex.add
+    monkeypatch.setattr(engine_module, "_BATCH_BYTES", 1000)
+    monkeypatch.setattr(InvertedIndex, "add", lambda self, keys, rows: added.append(len(keys)) or add(self, keys, rows))
+    shutil.rmtree(tmp_path / "a.cvr" / "engine")
+    assert answers(ImageRetriever.load(tmp_path / "a.cvr"), images[:3]) == expected
+    assert len(added) > 3 and sum(added) == 14
+
+
 @pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX")
 @pytest.mark.parametrize("has_folder", [True, False])
 def test_a_reader_that_may_not_write(make, images, tmp_path, has_folder, monkeypatch):

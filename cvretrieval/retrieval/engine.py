@@ -27,16 +27,19 @@ from cvretrieval._durable import replace_file
 from cvretrieval._state import from_config, to_config
 from cvretrieval._validation import StoreError
 from cvretrieval.index import DenseIndex
-from cvretrieval.retrieval.inventory import ENGINE_FOLDER, n_bytes
+from cvretrieval.retrieval.inventory import ENGINE_FOLDER
+from cvretrieval.retrieval.inventory import n_bytes as bytes_of_folder
 from cvretrieval.retrieval.lock import WriterLock
-from cvretrieval.retrieval.rows import Rows, join_rows
+from cvretrieval.retrieval.rows import Rows, join_rows, size_of
 
 if TYPE_CHECKING:
     from cvretrieval.retrieval.records import ImageRecord
     from cvretrieval.retrieval.store import Store
 
-# Rows that are added at once; engines that learn do so from the first ones.
-_BATCH_ROWS = 65_536
+# Rows that are added at once: their bytes, at least.
+_BATCH_BYTES = 2**27
+# Engines that learn do so from the first rows, so that there should be many.
+_LEARNED_BYTES = 2**30
 # A folder up to this size is compared with its checksums whenever it is opened, a larger one by `Engine.check` only:
 # that reads all of it. Its small arrays, and the sizes of all files, always are.
 _VERIFIED_BYTES = 2**26
@@ -161,7 +164,7 @@ def _open(store: Store, template: Any, n_jobs: int | None) -> Any:
     try:
         if not _Source.read(folder).fits(store, template):
             return None
-        verify = n_bytes(folder) <= _VERIFIED_BYTES
+        verify = bytes_of_folder(folder) <= _VERIFIED_BYTES
         index = type(template).open(folder, n_jobs=n_jobs, verify=verify)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StoreError):
         return None
@@ -250,23 +253,25 @@ def _update(index: Any, store: Store, wanted: NDArray[np.int64]) -> int:
     new = np.setdiff1d(wanted, held, assume_unique=True)
     if len(gone):
         index.remove(gone)
-    for keys, rows in _batches(store, new):
+    for keys, rows in _batches(store, new, _BATCH_BYTES if index.exact else _LEARNED_BYTES):
         index.add(keys, rows)
     return len(gone) + len(new)
 
 
-def _batches(store: Store, new: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Rows]]:
+def _batches(store: Store, new: NDArray[np.int64], batch_bytes: int) -> Iterator[tuple[NDArray[np.int64], Rows]]:
     if not len(new):
         return
     keys: list[NDArray[np.int64]] = []
     parts: list[Rows] = []
+    n_bytes = 0
     for own, rows in store.vector_segments(new):
         live = np.flatnonzero(own >= 0)
         keys.append(own[live])
         parts.append(rows if len(live) == len(own) else rows[live])
-        if sum(map(len, keys)) >= _BATCH_ROWS:
+        n_bytes += size_of(parts[-1])
+        if n_bytes >= batch_bytes:
             yield np.concatenate(keys), join_rows(parts)
-            keys, parts = [], []
+            keys, parts, n_bytes = [], [], 0
     if keys:
         yield np.concatenate(keys), join_rows(parts)
 

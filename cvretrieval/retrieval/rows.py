@@ -107,6 +107,11 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
     return vstack(parts, format="csr")
 
 
+def size_of(rows: Rows) -> int:
+    """Return the bytes of rows in memory, or in the files they are mapped from."""
+    return sum(int(array.nbytes) for array in rows_to_arrays(rows).values())
+
+
 def is_blank(rows: Rows) -> bool:
     """Whether rows are such as nothing is found by: no words, or zeros."""
     if isinstance(rows, VisualWords):
