@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 from cvretrieval import (
     ASMK,
+    ITQ,
     SIFT,
     VLAD,
     AverageQueryExpansion,
@@ -26,12 +27,15 @@ from cvretrieval import (
     ImageRetriever,
     InvertedIndex,
     KMeansCodebook,
+    PQIndex,
+    ProductQuantizer,
     SpatialVerifier,
     StoreError,
     TfIdf,
 )
 from cvretrieval.datasets import make_scenes
 from cvretrieval.retrieval import engine as engine_module
+from cvretrieval.retrieval.reranking import NumberedVectors
 from cvretrieval.retrieval.rows import as_rows, join_rows, rows_from_arrays, rows_to_arrays
 
 EXTRACTOR = SIFT(root=True, max_features=150)
@@ -192,6 +196,7 @@ def test_opening_builds_no_posting_lists(make, images, tmp_path, no_building):
     retriever = make("hamming", "a.cvr").fit(images[:-2], ids=names(len(images) - 2))
     before = answers(retriever, images[:1])
     no_building(True)
+    assert answers(ImageRetriever.load(retriever.save(tmp_path / "copy.cvr")), images[:1]) == before
     assert answers(ImageRetriever.load(tmp_path / "a.cvr"), images[:1]) == before
     ImageRetriever.load(tmp_path / "a.cvr").remove(["05"]).compact()
     assert "05" not in [name for name, _ in answers(ImageRetriever.load(tmp_path / "a.cvr"), images[:1])[0]]
@@ -515,6 +520,29 @@ def test_what_only_the_learned_encoder_tells_is_refused_then(images, codebook):
     index = InvertedIndex("hamming_embedding")
     with pytest.raises(ValueError, match="compares binary signatures"):
         ImageRetriever(extractor=EXTRACTOR, encoder=ASMK(codebook=codebook), index=index).fit(images[:3])
+
+
+def test_other_engines_are_built_kept_and_extended(images, codebook, tmp_path):
+    quantizer = ProductQuantizer(8, n_codewords=8, random_state=0)
+    bits = make_pipeline(VLAD(codebook=codebook), ITQ(8, random_state=0))
+    for number, (encoder, index) in enumerate([(VLAD(codebook=codebook), PQIndex(quantizer)), (bits, BinaryIndex())]):
+        path = tmp_path / f"{number}.cvr"
+        retriever = ImageRetriever(extractor=EXTRACTOR, encoder=encoder, index=index, location=path)
+        retriever.fit(images[:-2], ids=names(len(images) - 2)).add(images[-2:], ids=["y", "z"])
+        opened = ImageRetriever.load(path)
+        found = answers(opened, images[:3] + images[-1:])
+        assert found == answers(retriever, images[:3] + images[-1:])
+        assert all(len(row) == len(images) - 1 for row in found)
+        assert found[-1][0][1] == dict(found[-1])["z"]
+        if index.kind == "dense":
+            # Rerankers get the vectors themselves, for the codes have lost something.
+            opened.reranker = AverageQueryExpansion(1)
+            assert len(opened.search(images[-1:], k=3)[0].hits) == 3
+            own = NumberedVectors(opened._current_engine(), opened._store).reconstruct(np.array([4, 0]))
+            features = opened._stages.decode(opened._stages.to_bytes(EXTRACTOR.transform([images[4], images[0]])))
+            np.testing.assert_array_equal(own, opened.encoder_.transform(features))
+    with pytest.raises(ValueError, match="has a part that is fitted: PQIndex"):
+        ImageRetriever(index=PQIndex(quantizer.fit(np.eye(16, dtype=np.float32)))).fit(images[:1])
 
 
 def test_rerankers_say_what_they_need(make, images, codebook):

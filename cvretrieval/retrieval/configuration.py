@@ -8,7 +8,7 @@ from typing import Any
 
 from sklearn.base import clone
 
-from cvretrieval._state import from_config, set_state, to_config
+from cvretrieval._state import from_config, get_state, set_state, to_config
 from cvretrieval._validation import StoreError
 from cvretrieval.images import ImageReader
 from cvretrieval.index import VectorIndex
@@ -80,6 +80,11 @@ def check_engine(index: Any) -> None:
         raise TypeError(
             "The 'index' parameter of ImageRetriever must be an index engine such as InvertedIndex() or None. Got "
             f"{index!r} instead."
+        )
+    if get_state(index)[0]:
+        raise ValueError(
+            f"The 'index' parameter of ImageRetriever has a part that is fitted: {index!r}. It could not be stored; "
+            "give one that is not, which learns from the images."
         )
     if len(index):
         raise ValueError(

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from cvretrieval._durable import replace_file
+from cvretrieval._durable import copy_file, replace_file, sync_folder
 from cvretrieval._state import from_config, to_config
 from cvretrieval._validation import StoreError
 from cvretrieval.index import DenseIndex
@@ -94,6 +94,20 @@ class Engine:
         with self._thread_lock:
             index = self._up_to_date(store, template, n_jobs, by_writer=True, compact=compact)
             self._state = store.generation, clone(template), index
+
+    def copy(self, store: Store, target: Path) -> None:
+        """Copy the folder to a copy of the store; where that fails, it is built anew there."""
+        folder, copied = store.path / ENGINE_FOLDER, target / ENGINE_FOLDER
+        with self._thread_lock, _locked(store) as is_locked:
+            if not is_locked or not folder.exists():
+                return
+            try:
+                copied.mkdir()
+                for file in sorted(folder.iterdir(), key=lambda file: file.name == _SOURCE):
+                    copy_file(file, copied / file.name)
+                sync_folder(copied)
+            except OSError:
+                shutil.rmtree(copied, ignore_errors=True)
 
     def check(self, store: Store, template: Any) -> None:
         """Compare every byte of the folder with its checksums; a damaged one is deleted, to be built anew."""

@@ -321,7 +321,9 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
             If the folder exists already.
         """
         self._check_open()
-        return self._store.copy(path)
+        copied = self._store.copy(path)
+        self._engine.copy(self._store, copied)
+        return copied
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **parameters: Any) -> ImageRetriever:
