@@ -50,9 +50,10 @@ def decoded(X: LocalFeatures) -> LocalFeatures:
 
 def vlad(plain: LocalFeatures, n_database: int) -> tuple[Any, Callable[[Any], Any], int]:
     """Return an index of VLAD vectors, how a query is encoded, and how many candidates are verified."""
-    encoder = VLAD(64, power=None, intra_norm=True, random_state=0, n_jobs=-1).fit(plain[:n_database])
+    encoder = VLAD(64, residual_norm=True, local_coordinates=True, power=0.2, random_state=0, n_jobs=-1)
+    encoder.fit(plain[:n_database])
     index = DenseIndex().add(np.arange(n_database), encoder.transform(plain[:n_database]))
-    return index, encoder.set_params(n_jobs=1).transform, 50
+    return index, encoder.set_params(n_jobs=1).transform, 20
 
 
 def asmk(plain: LocalFeatures, n_database: int) -> tuple[Any, Callable[[Any], Any], int]:

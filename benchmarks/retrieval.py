@@ -50,7 +50,7 @@ ROWS: dict[str, tuple[Callable[..., Any], bool]] = {
     "VLAD, intra-normalised": (partial(vlad, power=None, intra_norm=True), False),
     "VLAD, RN + LCS": (partial(vlad, residual_norm=True, local_coordinates=True, power=0.2), False),
     "Fisher, PCA-64": (fisher, False),
-    "VLAD, intra-normalised, verified": (partial(vlad, power=None, intra_norm=True), True),
+    "VLAD, RN + LCS, verified": (partial(vlad, residual_norm=True, local_coordinates=True, power=0.2), True),
 }
 
 

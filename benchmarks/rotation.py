@@ -95,7 +95,7 @@ def main() -> None:
     options: dict[str, Any] = {"n_jobs": -1, "n_verify": 50}
     with ImageRetriever(
         extractor=SIFT(root=True, max_features=1200, reader=reader),
-        encoder=VLAD(64, power=None, intra_norm=True, random_state=arguments.seed),
+        encoder=VLAD(64, residual_norm=True, local_coordinates=True, power=0.2, random_state=arguments.seed),
         verifier=SpatialVerifier(),
         **options,
     ).fit([read(path) for path in data.database_paths], ids=data.database_ids) as retriever:

@@ -13,7 +13,7 @@ from cvretrieval import SIFT, VLAD, ImageRetriever, SpatialVerifier
 def main(folder: str, query: str) -> None:
     retriever = ImageRetriever(
         extractor=SIFT(root=True),
-        encoder=VLAD(n_words=64, power=None, intra_norm=True, random_state=0),
+        encoder=VLAD(n_words=64, residual_norm=True, local_coordinates=True, power=0.2, random_state=0),
         verifier=SpatialVerifier(),
         on_error="skip",
         n_jobs=-1,

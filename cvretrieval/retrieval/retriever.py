@@ -37,8 +37,8 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
         Images → `LocalFeatures`; None means ``SIFT(root=True)``.
     encoder : estimator or None, default=None
         Local features → vectors (`VLAD`, or a Pipeline beginning with an encoder) or visual words (`HammingEmbedding`,
-        `ASMK`), or images → vectors; None means ``VLAD(n_words=64, power=None, intra_norm=True)``. `fit` learns a copy
-        of it.
+        `ASMK`), or images → vectors; None means ``VLAD(n_words=64, residual_norm=True, local_coordinates=True,
+        power=0.2)``. `fit` learns a copy of it.
     index : VectorIndex or None, default=None
         Engine that finds the images, without vectors: `InvertedIndex` for sparse bags of words, for `HammingEmbedding`
         and for `ASMK`, `BinaryIndex` for vectors of bytes, or an approximate one for dense vectors; None means
@@ -160,7 +160,7 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
         self._check_parameters()
         # Copies, not clones: a clone of an encoder would forget the words of the codebook it was given.
         extractor = copy.deepcopy(self.extractor) if self.extractor is not None else SIFT(root=True)
-        default = VLAD(n_words=64, power=None, intra_norm=True)
+        default = VLAD(n_words=64, residual_norm=True, local_coordinates=True, power=0.2)
         encoder = copy.deepcopy(self.encoder) if self.encoder is not None else default
         configuration.check_index(self._template(), encoder)
         config = configuration.describe(self, extractor, encoder)
