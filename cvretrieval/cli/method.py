@@ -37,8 +37,9 @@ _DENSE_WORDS = 10_000
 # Descriptors that a word is learned from, at least, up to the number of those there are.
 _SAMPLES_PER_WORD = 32
 
-# Words for each feature of a query, in the methods that compare word by word.
-_QUERY_WORDS = 5
+# Words for each feature of a query in ASMK*, as in the literature. More than one cost Hamming embedding accuracy on the
+# covers of SMVS: 0.985 mAP instead of 1.000 with 4,000 words.
+_ASMK_QUERY_WORDS = 5
 
 MethodOption = Annotated[
     Method | None, typer.Option("--method", help="VLAD, tf-idf bags of words, Fisher vectors, Hamming embedding or "
@@ -119,9 +120,9 @@ def _make_encoder(name: str, n_words: int, seed: int, needs_vectors: bool) -> tu
     words: dict[str, Any] = {"n_words": n_words, "max_samples": max(100_000, _SAMPLES_PER_WORD * n_words),
                              "random_state": seed}  # fmt: skip
     if name == "hamming":
-        return HammingEmbedding(n_query_words=_QUERY_WORDS, **words), InvertedIndex("hamming_embedding")
+        return HammingEmbedding(**words), InvertedIndex("hamming_embedding")
     if name == "asmk":
-        return ASMK(binary=True, n_query_words=_QUERY_WORDS, **words), InvertedIndex("asmk", idf=None)
+        return ASMK(binary=True, n_query_words=_ASMK_QUERY_WORDS, **words), InvertedIndex("asmk", idf=None)
     if name == "bow" and n_words > _DENSE_WORDS and not needs_vectors:
         return BagOfWords(norm=None, sparse=True, **words), InvertedIndex()
     if name == "bow":
