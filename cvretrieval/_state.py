@@ -214,6 +214,8 @@ def _resolve(name: str) -> Any:
     if name in _SKLEARN:
         return getattr(importlib.import_module(_SKLEARN[name]), name)
     package = importlib.import_module("cvretrieval")
+    if name not in package.__all__:
+        package = package.deep
     found = getattr(package, name) if name in package.__all__ else None
     if not isinstance(found, type) or not hasattr(found, "get_params"):
         raise ValueError(

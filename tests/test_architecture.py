@@ -153,6 +153,12 @@ def test_import_is_lazy():
     assert not loaded & {"torch", "cv2", "matplotlib", "numba", "sklearn", "scipy", "PIL"}
 
 
+def test_without_torch_deep_says_what_to_install():
+    program = "import sys; sys.modules['torch'] = None; from cvretrieval import deep; deep.Backbone"
+    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "cvretrieval.deep.Backbone needs torch" in outcome.stderr and "cvretrieval[torch]" in outcome.stderr
+
+
 def test_command_line_module_is_lazy():
     loaded = loaded_after("import cvretrieval.cli.main")
     assert not loaded & {"torch", "cv2", "matplotlib", "numba", "sklearn", "scipy", "numpy", "PIL"}

@@ -13,6 +13,9 @@ import pytest
 import cvretrieval
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
+if HAS_TORCH:
+    import tests.matching_torchvision  # noqa: F401
+
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(cvretrieval.__path__, "cvretrieval.")

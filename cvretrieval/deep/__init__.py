@@ -10,9 +10,9 @@ from typing import Any
 
 from cvretrieval._optional import import_optional
 
-_PUBLIC: dict[str, str] = {}
+_PUBLIC = {"Backbone": "backbones"}
 
-_ROOMS = ("layers",)
+_ROOMS = ("backbones", "layers")
 
 __all__ = [*_PUBLIC, *_ROOMS]  # noqa: PLE0604
 
