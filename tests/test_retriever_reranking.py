@@ -133,7 +133,8 @@ def test_the_same_without_the_store(retriever, queries):
     retriever.reranker = None
     first = retriever.search(ids=index_ids, k=1)
     assert len(first) == len(index_ids)
-    stored = retriever._current_engine().reconstruct(np.array([retriever._store.records()[i].key for i in range(len(index_ids))]))
+    keys = np.array([record.key for record in retriever._store.records()[: len(index_ids)]])
+    stored = retriever._current_engine().reconstruct(keys)
     for reranker in (Diffusion(4, 2), KReciprocal(4, 2), AlphaQueryExpansion(3)):
         retriever.reranker = reranker
         found = retriever.search(queries, k=5).ids
