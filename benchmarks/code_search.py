@@ -1,6 +1,7 @@
 """Exhaustive search of bits and of product codes, beside faiss's, one thread.
 
     OMP_NUM_THREADS=1 python benchmarks/code_search.py [--n 1000000] [--queries 100] [--repeats 5]
+        [--bit-bytes 16 32 64] [--code-bytes 8 16 32]
 
 Bits: `BinaryIndex` and faiss IndexBinaryFlat on 10,000 random codes of which each vector has one eighth of the bits
 changed. Product codes: `PQIndex` and faiss IndexPQ with the codewords of one `ProductQuantizer`, learned on 50,000 of
@@ -48,10 +49,12 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--bit-bytes", type=int, nargs="*", default=[16, 32, 64], help="lengths of codes of bits")
+    parser.add_argument("--code-bytes", type=int, nargs="*", default=[8, 16, 32], help="lengths of product codes")
     arguments = parser.parse_args()
     faiss.omp_set_num_threads(1)
     keys = np.arange(arguments.n)
-    for n_bytes in (16, 32, 64):
+    for n_bytes in arguments.bit_bytes:
         codes, queries = bits(arguments.n, arguments.queries, n_bytes)
         ours = BinaryIndex().add(keys, codes)
         peer = faiss.IndexBinaryFlat(8 * n_bytes)
@@ -73,11 +76,13 @@ def main() -> None:
         return centers[rng.integers(0, len(centers), size)] + np.float32(0.5) * noise
 
     vectors, queries = draw(arguments.n), draw(arguments.queries)
-    for n_subvectors in (8, 16, 32):
+    for n_subvectors in arguments.code_bytes:
         quantizer = ProductQuantizer(n_subvectors, max_iter=10, n_jobs=-1, random_state=0).fit(vectors[:50_000])
         ours = PQIndex(quantizer, "l2").add(keys, vectors)
         peer = peer_of(quantizer)
-        peer.add(vectors)
+        # Its own coding differs where two codewords are all but equally near.
+        faiss.copy_array_to_vector(quantizer.transform(vectors).ravel(), peer.codes)
+        peer.ntotal = len(vectors)
         for k in (10, 100):
             if not np.allclose(-ours.search(queries, k)[1], peer.search(queries, k)[0], rtol=1e-3, atol=1e-3):
                 raise SystemExit("The distances differ.")
