@@ -127,10 +127,13 @@ def draw(figures: dict[str, dict[tuple[str, int], float]], path: str) -> None:
 
     figure, panels = pyplot.subplots(1, len(figures), figsize=(5 * len(figures), 4.2), layout="constrained")
     for panel, (name, values) in zip(np.atleast_1d(panels), figures.items(), strict=True):
-        for method in dict.fromkeys(method for method, _ in values):
+        for place, method in enumerate(dict.fromkeys(method for method, _ in values)):
             points = sorted((n_bytes, value) for (own, n_bytes), value in values.items() if own == method)
-            panel.plot(*zip(*points, strict=True), marker="o", label=method)
-        panel.set(xscale="log", xlabel="bytes per image", ylabel=FIGURES[name][0], title=name)
+            look = {"linestyle": "--", "markerfacecolor": "white"} if place >= 6 else {}
+            panel.plot(*zip(*points, strict=True), marker="o", color=f"C{place % 10}", label=method, **look)
+        panel.set(
+            xscale="log", xlabel="bytes per image", ylabel="N-S / 4" if name.startswith("UKB") else "mAP", title=name
+        )
         panel.set_xticks([8, 16, 32, 64, 128, 256, 512, 32768], ["8", "16", "32", "64", "128", "256", "512", "32 k"])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
@@ -141,8 +144,8 @@ def draw(figures: dict[str, dict[tuple[str, int], float]], path: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder of test images (default: CVRETRIEVAL_DATA)")
-    parser.add_argument("--distractors", type=int, default=500)
-    parser.add_argument("--features", type=int, default=1200)
+    parser.add_argument("--distractors", type=int, default=400)
+    parser.add_argument("--features", type=int, default=600)
     parser.add_argument("--jobs", type=int, default=-1)
     parser.add_argument("--vectors", help="file that keeps the VLAD vectors")
     parser.add_argument("--out", help="file of the drawing, .png")
