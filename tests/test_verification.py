@@ -232,7 +232,9 @@ def test_exchanged_images(features, model, hypotheses):
             both = other.transform @ one.transform
             pairs = one.inlier_coordinates(features[i], features[j]).astype(np.float64)
             again = cv2.perspectiveTransform(pairs[None, :, :2], both)[0]
-            assert np.median(np.linalg.norm(again - pairs[:, :2], axis=1)) < 3
+            # A poor model explains its inliers within the tolerance, so there and back within twice that.
+            longer_side = max(features[i].image_size)
+            assert np.median(np.linalg.norm(again - pairs[:, :2], axis=1)) < 2 * verifier.tolerance * longer_side
 
 
 @pytest.mark.parametrize("hypotheses", ["single_correspondence", "vote_and_verify"])
