@@ -10,9 +10,11 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 Block = TypeVar("Block")
@@ -198,6 +200,41 @@ def _results(
                 # joblib reproaches the caller who stops early with unused results.
                 warnings.simplefilter("ignore", UserWarning)
                 results.close()
+
+
+def map_ahead(
+    function: Callable[[Block], Result], items: Iterable[Block], *, n_workers: int | None = None
+) -> Generator[Result, None, None]:
+    """Yield ``function(item)`` for every item, in order, computed by threads while the caller works on what it got.
+
+    Unlike in `map_blocks`, the caller keeps its native threads: this is for reading ahead of one computation, such as a
+    network's. Once the generator is closed or has raised, no item is being computed any more.
+
+    Parameters
+    ----------
+    function : callable
+        Must not need BLAS or OpenMP, whose threads are not limited here.
+    items : iterable
+        Consumed lazily, at most twice as many ahead as there are workers.
+    n_workers : int or None, default=None
+        Threads, by scikit-learn's convention; there is always at least one.
+    """
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    n_threads = effective_n_jobs(n_workers)
+    ahead: deque[Future[Result]] = deque()
+    rest = iter(items)
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        for item in islice(rest, 2 * n_threads):
+            ahead.append(pool.submit(function, item))
+        while ahead:
+            result = ahead.popleft().result()
+            for item in islice(rest, 1):
+                ahead.append(pool.submit(function, item))
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def progress_bar(*, total: int | None, description: str = "", unit: str = "image", verbose: bool | int = True) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 
-from cvretrieval._parallel import _thread_pools, block_slices, map_blocks, progress_bar, single_threaded
+from cvretrieval._parallel import _thread_pools, block_slices, map_ahead, map_blocks, progress_bar, single_threaded
 
 
 def blas_threads():
@@ -121,3 +121,47 @@ def test_no_block_outlives_the_driver(leave):
     assert not running and n_begun < 50
     time.sleep(0.1)
     assert len(begun) == n_begun
+
+
+@pytest.mark.parametrize("n_workers", [None, 1, 3])
+def test_items_are_computed_ahead_in_order_with_the_callers_threads(two_threads, n_workers):
+    taken, begun = [], threading.Semaphore(0)
+
+    def items():
+        for i in range(20):
+            taken.append(i)
+            yield i
+
+    def work(i):
+        begun.release()
+        return i, threading.get_ident()
+
+    results = map_ahead(work, items(), n_workers=n_workers)
+    first = next(results)
+    assert begun.acquire(timeout=10) and begun.acquire(timeout=10)  # the second is computed before it is asked for
+    assert first[0] == 0 and first[1] != threading.get_ident()
+    assert len(taken) <= 2 * (n_workers or 1) + 1
+    assert cv2.getNumThreads() == 2 and max(blas_threads()) == 2
+    assert [first[0], *(i for i, _ in results)] == list(range(20))
+
+
+def test_nothing_is_computed_ahead_once_it_is_over():
+    done = []
+
+    def work(i):
+        time.sleep(0.01)
+        if i == 3:
+            raise ValueError("three")
+        done.append(i)
+        return i
+
+    results = map_ahead(work, iter(range(100)), n_workers=2)
+    with pytest.raises(ValueError, match="three"):
+        list(results)
+    after = list(done)
+    results = map_ahead(work, iter(range(4, 100)), n_workers=2)
+    next(results)
+    results.close()
+    n_done = len(done)
+    time.sleep(0.05)
+    assert len(done) == n_done and len(after) < 10

@@ -10,9 +10,17 @@ from typing import Any
 
 from cvretrieval._optional import import_optional
 
-_PUBLIC = {"Backbone": "backbones"}
+_PUBLIC = {
+    "Backbone": "backbones",
+    "MAC": "descriptors",
+    "RMAC": "descriptors",
+    "CroW": "descriptors",
+    "GeM": "descriptors",
+    "NetVLAD": "descriptors",
+    "SPoC": "descriptors",
+}
 
-_ROOMS = ("backbones", "layers")
+_ROOMS = ("backbones", "descriptors", "layers")
 
 __all__ = [*_PUBLIC, *_ROOMS]  # noqa: PLE0604
 

@@ -96,7 +96,7 @@ class Backbone(BaseEstimator):
             If the weights cannot be had, or do not fit the network.
         """
         self._check_parameters()
-        path = self._weights_path()
+        path = self.weights_path()
         if isinstance(self.model, nn.Module):
             name, network, normalization = type(self.model).__name__, self.model, None
             loaded = None
@@ -127,8 +127,8 @@ class Backbone(BaseEstimator):
             torch.manual_seed(seed)
             return build(str(self.model).removeprefix(_TIMM), weights)
 
-    def _weights_path(self) -> str | None:
-        """Return the file that the weights are in, if they are given so."""
+    def weights_path(self) -> str | None:
+        """Return the file that the weights are in, or None if they are given by name or not at all."""
         if self.weights is None or self.weights == "default":
             return None
         path = os.fspath(self.weights)

@@ -42,6 +42,8 @@ class NetVLAD(nn.Module):
     weight : Parameter of shape (n_clusters, n_channels)
     bias : Parameter of shape (n_clusters,), or None
         Trained apart from the centres, as in the paper. Random until `init_from` or `set_centers` is called.
+    alpha : float
+        α that the assignment was last set with.
 
     Notes
     -----
@@ -78,6 +80,7 @@ class NetVLAD(nn.Module):
         self.form = form
         self.normalize_input = normalize_input
         self.norm = norm
+        self.alpha = 1.0
         self.centers = nn.Parameter(torch.randn(n_clusters, n_channels) / math.sqrt(n_channels))
         self.weight = nn.Parameter(self.centers.detach().clone())
         self.bias = nn.Parameter(torch.zeros(n_clusters)) if form == "paper" else None
@@ -151,6 +154,7 @@ class NetVLAD(nn.Module):
             raise ValueError(
                 f"The centres must have shape ({self.n_clusters}, {self.n_channels}). Got {tuple(values.shape)}."
             )
+        self.alpha = float(alpha)
         with torch.no_grad():
             self.centers.copy_(values)
             if self.bias is not None:

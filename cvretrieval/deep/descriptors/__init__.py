@@ -1,0 +1,11 @@
+"""Estimators: images → one vector each, by pooling the feature map of a network."""
+
+from cvretrieval.deep.descriptors.base import MapDescriptor
+from cvretrieval.deep.descriptors.crow import CroW
+from cvretrieval.deep.descriptors.gem import GeM
+from cvretrieval.deep.descriptors.mac import MAC
+from cvretrieval.deep.descriptors.netvlad import NetVLAD
+from cvretrieval.deep.descriptors.rmac import RMAC
+from cvretrieval.deep.descriptors.spoc import SPoC
+
+__all__ = ["MAC", "RMAC", "CroW", "GeM", "MapDescriptor", "NetVLAD", "SPoC"]

@@ -1,0 +1,89 @@
+"""Maximum activations of convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from cvretrieval.deep import layers
+from cvretrieval.deep.descriptors.base import MapDescriptor
+from cvretrieval.images import ImageReader
+
+
+class MAC(MapDescriptor):
+    """Maximum activations of convolutions (MAC): the largest value of each channel of a feature map.
+
+    Parameters
+    ----------
+    backbone : str, Module or Backbone, default="resnet50"
+        The network: a name, or a module, or a `Backbone` with its weights, layer and strides.
+    scales : sequence of float, default=(1.0,)
+        Factors that images are resized by; their vectors are averaged.
+    image_size : int or None, default=1024
+        Longest side in pixels: larger images are reduced, never enlarged. None keeps the reader's.
+    norm : {"l2", None}, default="l2"
+        L2-normalise the vector of each scale, and their mean.
+    reader : ImageReader, optional
+        How images are read; the default one if None.
+    device : str or torch.device, default="auto"
+        "auto" is a GPU where there is one.
+    dtype : {"float32", "bfloat16", "float16"}, default="float32"
+        What the network computes in; maps are pooled in float32.
+    batch_size : int, default=16
+        Images of one size that are computed at once. Halved, with a warning, where memory does not suffice.
+    n_workers : int or None, default=4
+        Threads that read images while the network runs; None is 1, -1 as many as there are processors.
+    verbose : bool, default=False
+        Show a progress bar on a terminal.
+
+    Notes
+    -----
+    Maximum, L2; over several scales the mean of these, L2. The paper whitens it, learned on other images, which is
+    ``make_pipeline(MAC(…), PCAWhitening(…))``.
+
+    References
+    ----------
+    .. [1] G. Tolias, R. Sicre and H. Jégou, "Particular object retrieval with integral max-pooling of CNN
+       activations", ICLR 2016, equation 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvretrieval.deep import MAC, Backbone
+    >>> images = list(np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8))
+    >>> MAC(Backbone("resnet18", weights=None)).transform(images).shape
+    (2, 512)
+    """
+
+    def __init__(
+        self,
+        backbone: Any = "resnet50",
+        *,
+        scales: Sequence[float] = (1.0,),
+        image_size: int | None = 1024,
+        norm: str | None = "l2",
+        reader: ImageReader | None = None,
+        device: Any = "auto",
+        dtype: str = "float32",
+        batch_size: int = 16,
+        n_workers: int | None = 4,
+        verbose: bool | int = False,
+    ) -> None:
+        self.backbone = backbone
+        self.scales = scales
+        self.image_size = image_size
+        self.norm = norm
+        self.reader = reader
+        self.device = device
+        self.dtype = dtype
+        self.batch_size = batch_size
+        self.n_workers = n_workers
+        self.verbose = verbose
+
+    def _make_pooling(self, n_channels: int) -> nn.Module:
+        return layers.MAC()
+
+    def _pooling_key(self) -> tuple[Any, ...]:
+        return ()

@@ -1,0 +1,30 @@
+"""Small instances of the deep estimators for the contract suite, on a small random network."""
+
+from __future__ import annotations
+
+from cvretrieval import PCAWhitening
+from cvretrieval.deep import MAC, RMAC, Backbone, CroW, GeM, NetVLAD, SPoC
+
+# 128 channels at an eighth of the resolution: milliseconds an image.
+BACKBONE = Backbone("resnet18", weights=None, layer="layer2")
+
+#: learn nothing from images
+PLAIN = {
+    "MAC": MAC(BACKBONE),
+    "SPoC": SPoC(BACKBONE),
+    "SPoC-no-prior": SPoC(BACKBONE, center_prior=False, norm=None),
+    "CroW": CroW(BACKBONE, scales=(1, 0.5)),
+    "GeM": GeM(BACKBONE),
+    "GeM-scales": GeM(BACKBONE, p=2.5, scales=(1.0, 2**-0.5, 0.5)),
+    "RMAC": RMAC(BACKBONE),
+    "RMAC-global": RMAC(BACKBONE, levels=2, include_global=True, scales=(1, 1.5)),
+}
+
+#: learn from images
+LEARNING = {
+    "RMAC-whitened": RMAC(BACKBONE, whitening=PCAWhitening(6), max_train_images=5, random_state=0),
+    "NetVLAD": NetVLAD(BACKBONE, n_clusters=3, descriptors_per_image=20, random_state=0),
+    "NetVLAD-authors": NetVLAD(BACKBONE, n_clusters=2, form="authors", scales=(1, 0.7), random_state=0),
+}
+
+EVERYTHING = {**PLAIN, **LEARNING}
