@@ -364,3 +364,28 @@ def test_report_and_figure(retriever, queries, tmp_path):
     matplotlib.use("Agg")
     assert result.show().axes
     assert "SearchResult of 2 queries" in repr(result) and len(result[:1]) == 1
+
+
+def test_encoder_of_images_learns_from_files_and_arrays(folder, scenes, tmp_path):
+    """What takes images is given them, not stored features; the verifier's features are of another extractor."""
+    encoder = make_pipeline(SIFT(root=True, max_features=200), VLAD(4, random_state=0))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    photos = sorted((folder / "photos").iterdir())
+    with make(encoder=encoder, on_error="skip").fit([broken, *photos]) as retriever:
+        assert [path for path, _ in retriever.failures] == [str(broken)] and len(retriever) == len(photos)
+        expected = make_pipeline(SIFT(root=True, max_features=200), VLAD(4, random_state=0)).fit_transform(photos)
+        (hits,) = retriever.search([photos[3]], k=len(photos))
+        scores = {hit.id: hit.score for hit in hits.hits}
+        for path, vector in zip(photos, expected, strict=True):
+            if str(path) in scores:
+                assert scores[str(path)] == pytest.approx(float(vector @ expected[3]), abs=1e-5)
+        assert hits.hits[0].id == str(photos[3]) and hits.hits[0].verified
+        retriever.add(scenes.images[:1], ids=["array"])
+        retriever.save(tmp_path / "copy.cvr")
+    with ImageRetriever.load(tmp_path / "copy.cvr") as opened:
+        assert opened.search(scenes.images[:1], k=1).ids == [["array"]]
+    with make(encoder=encoder).fit(scenes.images[:4]) as of_arrays:
+        assert of_arrays.search(scenes.images[2:3], k=1).ids == [["image-000003"]]
+    with pytest.raises(ImageReadError, match="broken"):
+        make(encoder=encoder).fit([broken, *photos])

@@ -81,8 +81,11 @@ def add(
     report = IndexingReport(n_unchanged=work.n_unchanged, failures=list(work.failures))
     if report.failures and on_error == "raise":
         raise ImageReadError(*report.failures[0])
+    if stages.takes_images and not stages.is_learned:
+        # The images themselves are not stored, so what encodes them is learned first.
+        _learn_from_images(store, stages, accept, work.sources, max_train_images, random_state, on_error)
     _extract(store, stages, work.sources, report, on_error=on_error, n_jobs=n_jobs, verbose=verbose)
-    if not stages.is_learned:
+    if not stages.is_learned and not stages.takes_images:
         _learn(store, stages, accept, max_train_images, random_state)
     if stages.is_learned:
         _encode_pending(store, stages, n_jobs, verbose)
@@ -200,12 +203,42 @@ def _learn(
     if len(records) > max_train_images:
         drawn = check_random_state(random_state).choice(len(records), max_train_images, replace=False)
         records = [records[i] for i in np.sort(drawn)]
-    if stages.takes_images:
-        stages.encoder.fit([record.path for record in records])
-    else:
-        keys = [record.key for record in records]
-        learn(stages.encoder, StoredFeatures(lambda part: stages.decode(store.features(part)), keys))
-        accept(stages.encode(store.features(keys[:1])))
+    keys = [record.key for record in records]
+    learn(stages.encoder, StoredFeatures(lambda part: stages.decode(store.features(part)), keys))
+    accept(stages.encode(store.features(keys[:1])))
+    _keep_learned(store, stages)
+
+
+def _learn_from_images(
+    store: Store,
+    stages: Stages,
+    accept: Callable[[Rows], object],
+    sources: Sequence[Source],
+    max_train_images: int,
+    random_state: Any,
+    on_error: str,
+) -> None:
+    """Fit an encoder of images on a seeded draw of them; unreadable ones are left out, to be named later."""
+    drawn = np.arange(len(sources))
+    if len(sources) > max_train_images:
+        drawn = np.sort(check_random_state(random_state).choice(len(sources), max_train_images, replace=False))
+    images = [sources[i].image for i in drawn.tolist()]
+    while images:
+        try:
+            stages.encoder.fit(images)
+            accept(np.ascontiguousarray(stages.encoder.transform(images[:1]), dtype=np.float32))
+        except ImageReadError as error:
+            readable = [image for image in images if describe_source(image) != error.source]
+            if on_error == "raise" or len(readable) == len(images):
+                raise
+            images = readable
+            continue
+        _keep_learned(store, stages)
+        return
+
+
+def _keep_learned(store: Store, stages: Stages) -> None:
+    """Write what the encoder has learned."""
     arrays, meta = get_state(stages.encoder)
     # As they will be read back: a matrix product in another memory order differs in the last bits.
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
