@@ -148,12 +148,13 @@ def test_a_limit_of_the_file_size_is_a_full_disk(root, index, largest_shard_file
 
 @pytest.fixture(scope="module")
 def mounts(index, tmp_path_factory):
-    """A folder with a ``disk`` of 512 kB and a ``fixed`` folder, mounted read-only, and a server that sees them."""
+    """A folder with a ``disk`` of 1,100 kB and a ``fixed`` folder, mounted read-only, and a server that sees them."""
     folder = tmp_path_factory.mktemp("mounts")
     (folder / "disk").mkdir()
     shutil.copytree(index, folder / "fixed" / "index.cvr")
     line = (
-        'cd "$0" && mount -t tmpfs -o size=512k none disk && mount --bind fixed fixed && mount -o remount,bind,ro fixed'
+        'cd "$0" && mount -t tmpfs -o size=1100k none disk && mount --bind fixed fixed'
+        " && mount -o remount,bind,ro fixed"
     )
     options = ["--mount", "--propagation", "private"] + ["--map-root-user"] * (os.geteuid() != 0)
     prefix = ["unshare", *options, "sh", "-c"]
@@ -170,8 +171,8 @@ def test_a_disk_that_is_full(root, index, mounts, tmp_path):
     path = folder / "index.cvr"
     arguments = ["index", root / "photos", "--out", path, "--words", 8]
     messages = set()
-    for n_free in (16, 60, 110, 180, 240):
-        shell = f"head -c {(512 - n_free) * 1024} /dev/zero > {folder}/filler"
+    for n_free in (16, 60, 110, 180, 240, 600):
+        shell = f"head -c {(1100 - n_free) * 1024} /dev/zero > {folder}/filler"
         assert server.run("sh", "-c", shell, shell=True)[0] == 0
         status, output = server.run(*arguments, shard_images=3)
         assert status == 2 and "Traceback" not in output and "space" in output
