@@ -137,6 +137,8 @@ def serve(folder):
     import tqdm
 
     tqdm.tqdm.monitor_interval = 0  # its thread would be forked away
+    # Its own lock is one for all forked processes: a child killed while it holds it would stop all others for ever.
+    tqdm.tqdm.set_lock(threading.RLock())
     warm_up(folder)
     assert len(os.listdir("/proc/self/task")) == 1, "a process with threads must not be forked"
     answer(ready=True)
