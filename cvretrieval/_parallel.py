@@ -42,15 +42,42 @@ def _thread_pools() -> list[Any]:
     return controllers
 
 
+def _setter(library: Any) -> Callable[[int], None]:
+    # threadpoolctl lets only the thread that limited a pool first change it again. Here the last thread out restores,
+    # whichever it is, so the check is passed by where there is one.
+    found: Callable[[int], None] = getattr(library, "_real_set_num_threads", library.set_num_threads)
+    return found
+
+
+def _limit(libraries: list[Any]) -> list[Callable[[], None]]:
+    """Limit libraries to one thread; return what undoes it."""
+    # All are asked before any is set: a BLAS on OpenMP and OpenMP itself have one number.
+    before = [(_setter(library), library.num_threads) for library in libraries]
+    for set_threads, _ in before:
+        set_threads(1)
+    return [partial(set_threads, n_threads) for set_threads, n_threads in before]
+
+
+@contextmanager
+def _own_threads_limited() -> Iterator[None]:
+    """Limit what each thread has a limit of its own for, OpenMP and a BLAS on it, to one thread in this thread."""
+    restore = _limit(
+        [
+            library
+            for library in _thread_pools()
+            if "openmp" in (library.user_api, getattr(library, "threading_layer", None))
+        ]
+    )
+    try:
+        yield
+    finally:
+        for undo in restore:
+            undo()
+
+
 def _limit_threads() -> list[Callable[[], None]]:
     """Limit BLAS, OpenMP and (if loaded) OpenCV to one thread; return what undoes it."""
-    restore: list[Callable[[], None]] = []
-    for library in _thread_pools():
-        # threadpoolctl lets only the thread that limited a pool first change it again. Here the last thread out
-        # restores, whichever it is, so the check is passed by where there is one.
-        set_threads = getattr(library, "_real_set_num_threads", library.set_num_threads)
-        restore.append(partial(set_threads, library.num_threads))
-        set_threads(1)
+    restore = _limit(_thread_pools())
     # cv2 is looked up, not imported: code that does not need it must not pay for it.
     cv2 = sys.modules.get("cv2")
     if cv2 is not None:
@@ -103,7 +130,7 @@ class _Crew:
                 return None
             self._n_running += 1
         try:
-            with single_threaded():
+            with single_threaded(), _own_threads_limited():
                 return function(block)
         finally:
             with self._condition:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvretrieval._kernels.places import count_places
+from cvretrieval._kernels.point_normalization import normalize_pairs
 from cvretrieval._kernels.transform_fitting import AFFINE, HOMOGRAPHY, SIMILARITY, fit_transform
 from cvretrieval.verification import match_descriptors
 from cvretrieval.verification.correspondences import Agreement, Correspondences
@@ -194,3 +195,17 @@ def test_places_count_once(rng, apart_a, apart_b):
     expected = geometry.count_places(pairs[:2, marked].T, pairs[2:, marked].T, apart_a, apart_b)
     assert 1 < expected <= marked.sum() and (expected < marked.sum()) == (apart_a > 0)
     assert count_places(pairs, weights, apart_a, apart_b) == expected
+
+
+def test_normalization_equals_its_twin(rng):
+    pairs = (rng.normal(size=(4, 20)) * [[3], [5], [200], [9]] + [[10], [-4], [1000], [0]]).astype(np.float32)
+    weights = rng.random(20) * (rng.random(20) < 0.7)
+    expected, mean, spreads = geometry.normalized_pairs(pairs, weights)
+    found = normalize_pairs(pairs, weights, 8)
+    assert found[0]
+    np.testing.assert_allclose(found[1], expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found[2], mean, rtol=1e-12)
+    np.testing.assert_allclose(found[3:], spreads, rtol=1e-12)
+    assert not normalize_pairs(pairs, weights, np.count_nonzero(weights) + 1)[0]
+    assert not normalize_pairs(pairs, np.zeros(20), 0)[0]
+    assert not normalize_pairs(np.repeat(pairs[:, :1], 20, axis=1), np.ones(20), 2)[0]

@@ -16,12 +16,7 @@ from cvretrieval._parallel import _thread_pools, block_slices, map_ahead, map_bl
 
 def blas_threads():
     np.ones((2, 2)) @ np.ones((2, 2))
-    # faiss brings a BLAS on OpenMP, whose limit belongs to each thread: the first of a crew limits its own.
-    return [
-        pool["num_threads"]
-        for pool in threadpoolctl.threadpool_info()
-        if pool["user_api"] == "blas" and pool.get("threading_layer") != "openmp"
-    ]
+    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
 
 
 @pytest.fixture
@@ -42,6 +37,19 @@ def test_results_come_in_order_and_blocks_run_single_threaded(two_threads, n_job
     results = list(map_blocks(work, range(20), n_jobs=n_jobs))
     assert results == [(i, 1, 1) for i in range(20)]
     assert cv2.getNumThreads() == 2 and max(blas_threads()) == 2
+
+
+def test_every_thread_is_limited_where_limits_belong_to_threads(two_threads):
+    """faiss brings a BLAS on OpenMP, whose number of threads each thread has for itself."""
+    pytest.importorskip("faiss")
+
+    def threads():
+        return {(pool["filepath"], pool["num_threads"]) for pool in threadpoolctl.threadpool_info()}
+
+    before = threads()
+    for n_jobs in (1, 2):
+        assert all(n == 1 for found in map_blocks(lambda _: threads(), range(12), n_jobs=n_jobs) for _, n in found)
+        assert threads() == before
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

@@ -232,9 +232,10 @@ def test_exchanged_images(features, model, hypotheses):
             both = other.transform @ one.transform
             pairs = one.inlier_coordinates(features[i], features[j]).astype(np.float64)
             again = cv2.perspectiveTransform(pairs[None, :, :2], both)[0]
-            # A poor model explains its inliers within the tolerance, so there and back within twice that.
-            longer_side = max(features[i].image_size)
-            assert np.median(np.linalg.norm(again - pairs[:, :2], axis=1)) < 2 * verifier.tolerance * longer_side
+            # The poorer models explain a part of a view in perspective, and not quite the same part either way round.
+            is_exact = one.model == other.model == "homography"
+            allowed = 3 if is_exact else verifier.tolerance * max(features[i].image_size)
+            assert np.median(np.linalg.norm(again - pairs[:, :2], axis=1)) < allowed
 
 
 @pytest.mark.parametrize("hypotheses", ["single_correspondence", "vote_and_verify"])

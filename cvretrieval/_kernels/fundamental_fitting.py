@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cvretrieval._kernels._jit import njit
+from cvretrieval._kernels.point_normalization import normalize_pairs
 
 
 @njit
@@ -29,36 +30,9 @@ def fit_fundamental(pairs, weights, fundamental):
     bool
         False for fewer than eight points, or points that do not determine F: a plane, or all on a line.
     """
-    n_pairs = pairs.shape[1]
-    mean, total, count = np.zeros(4), 0.0, 0
-    for j in range(n_pairs):
-        if weights[j] > 0.0:
-            count += 1
-            total += weights[j]
-            for c in range(4):
-                mean[c] += weights[j] * pairs[c, j]
-    if count < 8:
+    is_normalized, points, mean, spread_a, spread_b = normalize_pairs(pairs, weights, 8)
+    if not is_normalized:
         return False
-    for c in range(4):
-        mean[c] /= total
-    points = np.empty((5, count))
-    at, spread_a, spread_b = 0, 0.0, 0.0
-    for j in range(n_pairs):
-        if weights[j] > 0.0:
-            for c in range(4):
-                points[c, at] = pairs[c, j] - mean[c]
-            points[4, at] = weights[j]
-            spread_a += weights[j] * (points[0, at] ** 2 + points[1, at] ** 2)
-            spread_b += weights[j] * (points[2, at] ** 2 + points[3, at] ** 2)
-            at += 1
-    spread_a, spread_b = np.sqrt(spread_a / total), np.sqrt(spread_b / total)
-    if not (spread_a > 1e-9 and spread_b > 1e-9):
-        return False
-    for j in range(count):
-        points[0, j] /= spread_a
-        points[1, j] /= spread_a
-        points[2, j] /= spread_b
-        points[3, j] /= spread_b
     f = np.zeros((3, 3))
     for step in range(3):
         if not _solve_eight_point(points, step > 0, f):

@@ -6,6 +6,7 @@ import numpy as np
 
 from cvretrieval._kernels._jit import njit
 from cvretrieval._kernels.homography_refinement import refine_homography
+from cvretrieval._kernels.point_normalization import normalize_pairs
 
 #: Unknowns of each model: one scale and translation; similarity (a, b, tx, ty); affine that keeps vertical lines
 #: vertical; affine; homography (the last element is 1).
@@ -108,34 +109,9 @@ def fit_transform(pairs, weights, model, transform):
     bool
         False for too few points (2, 2, 3, 3, 4), or points that do not determine the transform.
     """
-    count = 0
-    total = 0.0
-    mean = np.zeros(4)
-    for j in range(pairs.shape[1]):
-        if weights[j] > 0.0:
-            count += 1
-            total += weights[j]
-            for c in range(4):
-                mean[c] += weights[j] * pairs[c, j]
-    if 2 * count < model:
+    is_normalized, points, mean, spread_a, spread_b = normalize_pairs(pairs, weights, (model + 1) // 2)
+    if not is_normalized:
         return False
-    mean /= total
-    points = np.empty((5, count))
-    at = 0
-    spread_a, spread_b = 0.0, 0.0
-    for j in range(pairs.shape[1]):
-        if weights[j] > 0.0:
-            for c in range(4):
-                points[c, at] = pairs[c, j] - mean[c]
-            points[4, at] = weights[j]
-            spread_a += weights[j] * (points[0, at] ** 2 + points[1, at] ** 2)
-            spread_b += weights[j] * (points[2, at] ** 2 + points[3, at] ** 2)
-            at += 1
-    spread_a, spread_b = np.sqrt(spread_a / total), np.sqrt(spread_b / total)
-    if not (spread_a > 1e-9 and spread_b > 1e-9):
-        return False
-    points[:2] /= spread_a
-    points[2:4] /= spread_b
     fitted = np.zeros(8)
     if model <= SIMILARITY:
         found = _fit_similarity(points, fitted, model == SIMILARITY)

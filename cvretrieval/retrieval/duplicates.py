@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.utils.validation import check_is_fitted
 
+from cvretrieval._durable import file_digest
 from cvretrieval._parallel import map_blocks
 from cvretrieval._validation import check_number
 from cvretrieval.retrieval.records import ImageRecord
@@ -158,25 +159,10 @@ def _identical(records: Sequence[ImageRecord]) -> list[list[str]]:
             by_size[record.size].append(record)
     by_digest: dict[bytes, list[str]] = defaultdict(list)
     for record in (record for same_size in by_size.values() if len(same_size) > 1 for record in same_size):
-        digest = _digest(record.path)
-        if digest is not None:  # else gone since it was indexed; its features are still compared
-            by_digest[digest].append(record.id)
+        # A file may be gone since it was indexed; its features are still compared.
+        with contextlib.suppress(OSError):
+            by_digest[file_digest(Path(str(record.path)))].append(record.id)
     return [names for names in by_digest.values() if len(names) > 1]
-
-
-def _digest(path: str | None) -> bytes | None:
-    try:
-        with open(os.fspath(path or ""), "rb") as file:
-            return hashlib.file_digest(file, "blake2b").digest() if hasattr(hashlib, "file_digest") else _read(file)
-    except OSError:
-        return None
-
-
-def _read(file: Any) -> bytes:
-    digest = hashlib.blake2b()
-    for block in iter(lambda: file.read(1 << 20), b""):
-        digest.update(block)
-    return digest.digest()
 
 
 def _candidates(

@@ -159,3 +159,13 @@ def vote(a, b, extent):
         x, y = np.mean([frames[i][2] for i in voters], axis=0)
         votes[cell] = [score, voters, (scale * np.cos(turn), scale * np.sin(turn), x, y)]
     return votes
+
+
+def normalized_pairs(pairs, weights):
+    """Points of unit spread about their weighted mean, in both images, with their weights; mean and spreads."""
+    kept = weights > 0
+    points, weights = pairs[:, kept].astype(np.float64), weights[kept]
+    mean = np.average(points, axis=1, weights=weights)
+    centred = points - mean[:, None]
+    spreads = [np.sqrt(np.average((centred[s : s + 2] ** 2).sum(axis=0), weights=weights)) for s in (0, 2)]
+    return np.vstack([centred[:2] / spreads[0], centred[2:] / spreads[1], weights]), mean, spreads
