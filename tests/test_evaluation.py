@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -122,7 +123,7 @@ def test_protocols_decide_how_images_are_read_and_cut(dataset, monkeypatch):
 def test_page_shows_table_and_lists_and_trusts_no_name(comparison, tmp_path):
     page = Report(write_evaluation_report(comparison, tmp_path / "r.html"))
     assert "VLAD <8>" in page.text and "<b>scene 0/0.jpg" in page.text
-    assert "Nothing found." in page.text and "Protocol oxford" in page.text
+    assert "Nothing found." in page.text and "Framed in green: relevant" in page.text and "Protocol oxford" in page.text
     marks = [attributes.get("class") for name, attributes in page.elements if name == "li"]
     n_hits = sum(len(ranking) for method in comparison.methods.values() for ranking in method.rankings.values())
     assert len(marks) == n_hits and set(marks) <= {"relevant", "junk", "other"}
@@ -163,6 +164,16 @@ def test_command_prints_one_table(folder, capsys, tmp_path):
 def test_command_says_what_is_wrong_with_a_method(folder, capsys, spec, message):
     assert run("evaluate", folder, "-m", spec, "-q") == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_named_once(folder, capsys, tmp_path):
+    for scene in sorted(folder.iterdir()):
+        shutil.copytree(scene, tmp_path / "set" / scene.name)
+    (tmp_path / "set" / "blank" / "broken.jpg").write_bytes(b"nothing")
+    specs = ["vlad:words=2,verify=no", "fisher:words=2,verify=no"]
+    assert run("evaluate", tmp_path / "set", "-p", "recall@1", "-q", *(p for s in specs for p in ("-m", s))) == 1
+    error = capsys.readouterr().err
+    assert error.count("broken.jpg") == 1 and "1 image could not be read" in error
 
 
 def test_command_refuses_a_method_twice_and_a_report_nowhere(folder, capsys, tmp_path):

@@ -57,7 +57,7 @@ def evaluate(
         typer.Option(
             "--method",
             "-m",
-            help="Row of the table: vlad, bow or fisher, with options of its own after a colon: "
+            help="Row of the table: vlad, bow, fisher, hamming or asmk, with options of its own after a colon: "
             "vlad:words=256,pca=128,verify=no,rerank=alpha-qe+diffusion. May be repeated.",
             show_default="vlad",
         ),

@@ -22,6 +22,11 @@ MAX_QUERIES = 200
 #: Places of each list that are shown.
 MAX_HITS = 12
 
+_LEGEND = (
+    '<p class="note legend">Framed in green: relevant. Dashed and pale: counts neither way, such as the query itself. '
+    "Each line is the beginning of a method's list, best first.</p>"
+)
+
 # More queries than this are folded at first.
 _OPEN_QUERIES = 10
 
@@ -76,7 +81,7 @@ def write_evaluation_report(
         [
             _header(comparison),
             f'<section class="panel"><h2>Methods</h2>{_table(comparison)}{_notes(comparison)}</section>',
-            f'<h2 id="queries">Queries, the hardest first</h2>{left_out}{sections}',
+            f'<h2 id="queries">Queries, the hardest first</h2>{_LEGEND}{left_out}{sections}',
             f'<div class="panels" id="method">{_stages(comparison)}{_rules(comparison)}</div>',
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,8 +140,13 @@ def evaluate_method(
         bytes_per_image=(facts["n_bytes_engine"] or facts["n_bytes_vectors"]) / n_images,
         stored_bytes_per_image=facts["n_bytes"] / n_images,
         peak_memory=memory.n_bytes,
-        failures=[*retriever.failures, *found.failures],
+        failures=_distinct([*retriever.failures, *found.failures]),
     )
+
+
+def _distinct(failures: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return failures without those of a file that is named before: a query may be in the database, too."""
+    return list({os.path.abspath(name): (name, reason) for name, reason in reversed(failures)}.values())[::-1]
 
 
 def _agreed(what: str, wanted: Mapping[str, str | None]) -> str | None:
