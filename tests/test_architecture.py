@@ -14,8 +14,8 @@ PACKAGE = ROOT / "cvretrieval"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {
-    "_version", "_validation", "_optional", "_base", "_parallel", "_state", "_durable", "_array_file", "_model_file",
-    "_saving", "_peak_memory",
+    "_version", "_validation", "_optional", "_base", "_parallel", "_state", "_durable", "_array_file", "_npy_file",
+    "_model_file", "_saving", "_peak_memory",
 }  # fmt: skip
 FOUNDATION = BASE | {
     "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions", "visual_words"
@@ -35,6 +35,7 @@ ALLOWED = {
     "_state": {"_validation"},
     "_durable": {"_validation"},
     "_array_file": set(),
+    "_npy_file": {"_durable"},
     "_model_file": {"_version", "_validation", "_state", "_durable", "_array_file"},
     "_saving": {"_validation", "_model_file"},
     "image_files": {"_validation"},

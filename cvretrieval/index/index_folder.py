@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvretrieval._durable import TEMPORARY, HashingFile, file_digest, replace_file
+from cvretrieval._durable import TEMPORARY, file_digest, replace_file
+from cvretrieval._npy_file import read_npy, write_npy
 from cvretrieval._validation import StoreError
 from cvretrieval._version import __version__
 
@@ -34,8 +35,6 @@ FORMAT = 1
 
 _KIND = "cvretrieval vectors"
 _DESCRIPTION = "index.json"
-# A smaller array is read at once: it is not worth a map, and an array without elements cannot have one.
-_SMALLEST_MAP = 65_536
 # A reader meets a commit once at most; more often than this, something else is wrong.
 _ATTEMPTS = 10
 
@@ -198,25 +197,20 @@ class IndexFolder:
         return {name: self._read_array(file, verify=False) for name, file in files.items()}
 
     def _write_array(self, name: str, array: NDArray[Any]) -> ArrayFile:
-        n_bytes, digest = replace_file(self.path / name, partial(_write_array, array))
+        n_bytes, digest = replace_file(self.path / name, partial(write_npy, array))
         return ArrayFile(name, n_bytes, digest.hex())
 
     def _read_array(self, file: ArrayFile, verify: bool) -> NDArray[Any]:
         path = self.path / file.name
         try:
-            size = path.stat().st_size
-            if size != file.n_bytes:
-                raise ValueError(f"{size} bytes instead of {file.n_bytes}")
+            array = read_npy(path, file.n_bytes)
             if verify and file_digest(path).hex() != file.digest:
                 raise ValueError("its checksum is wrong")
-            mode: Any = "r" if size >= _SMALLEST_MAP else None
-            array = np.load(path, mmap_mode=mode, allow_pickle=False).view(np.ndarray)
+            return array
         except FileNotFoundError:
             raise
         except (OSError, ValueError, TypeError, EOFError) as error:
             raise StoreError(f"{path} is damaged ({error}). {_WAY_OUT}") from error
-        array.setflags(write=False)
-        return array
 
     def _clear(self, named: set[str]) -> None:
         """Delete what is not named any more; readers that have it mapped keep it."""
@@ -226,10 +220,6 @@ class IndexFolder:
                 # Where a mapped file cannot be deleted, it goes with a later commit.
                 with contextlib.suppress(OSError):
                     child.unlink()
-
-
-def _write_array(array: NDArray[Any], file: HashingFile) -> None:
-    np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)  # type: ignore[arg-type]
 
 
 def _digest(description: Mapping[str, Any]) -> str:

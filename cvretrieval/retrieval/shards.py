@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import mmap
-import os
 import re
 import shutil
-import sys
 from collections.abc import Container
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvretrieval._durable import TEMPORARY, HashingFile, file_digest, replace_file, write_file
+from cvretrieval._durable import TEMPORARY, file_digest, replace_file, write_file
+from cvretrieval._npy_file import read_npy, write_npy
 from cvretrieval._validation import StoreError
 from cvretrieval.local_features import LocalFeatures
 from cvretrieval.retrieval.durable_folders import write_folder
@@ -24,8 +22,6 @@ from cvretrieval.retrieval.records import ArrayRecord, ShardRecord
 from cvretrieval.retrieval.rows import ROW_ARRAYS, Rows, n_rows, rows_from_arrays, rows_to_arrays
 
 _FEATURE_ARRAYS = ("descriptors", "offsets", "keypoints", "image_sizes")
-# A map keeps no file open where Python allows that: an index may have more shards than a process may open files.
-_MAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) and os.name == "posix" else {}
 
 
 class ShardError(StoreError):
@@ -54,7 +50,7 @@ def write_shard(
 
     def fill(folder: Path) -> None:
         for name, array in arrays.items():
-            written[name] = ArrayRecord(*write_file(folder / f"{name}.npy", partial(write_array, array)))
+            written[name] = ArrayRecord(*write_file(folder / f"{name}.npy", partial(write_npy, array)))
 
     folder = shard_folder(root, shard)
     # The number was never committed, so what lies there was left by a commit that failed.
@@ -67,14 +63,9 @@ def write_vectors(root: Path, shard: int, vectors: Rows) -> dict[str, ArrayRecor
     """Add the vectors to a shard that has features only; they count once the manifest holds all records returned."""
     folder = shard_folder(root, shard)
     return {
-        name: ArrayRecord(*replace_file(folder / f"{name}.npy", partial(write_array, array)))
+        name: ArrayRecord(*replace_file(folder / f"{name}.npy", partial(write_npy, array)))
         for name, array in rows_to_arrays(vectors).items()
     }
-
-
-def write_array(array: NDArray[Any], file: HashingFile) -> None:
-    """Write one array in NumPy's format, version 1.0."""
-    np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)  # type: ignore[arg-type]
 
 
 def clear_leftovers(folder: Path, shards: Container[int]) -> None:
@@ -148,20 +139,7 @@ class Shard:
     def _map(self, name: str) -> NDArray[Any]:
         path = self.folder / f"{name}.npy"
         try:
-            with path.open("rb") as file:
-                size = file.seek(0, 2)
-                if size != self.record.arrays[name].n_bytes:
-                    raise ValueError(f"{size} bytes instead of {self.record.arrays[name].n_bytes}")
-                file.seek(0)
-                if np.lib.format.read_magic(file) != (1, 0):
-                    raise ValueError("an unknown version of the NumPy format")
-                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-                if dtype.hasobject or fortran:
-                    raise ValueError(f"an array of {dtype}{' in Fortran order' if fortran else ''}")
-                if 0 in shape:
-                    return np.empty(shape, dtype)
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **_MAP_OPTIONS)
-                return np.ndarray(shape, dtype, buffer=data, offset=file.tell())
+            return read_npy(path, self.record.arrays[name].n_bytes)
         except FileNotFoundError as error:
             raise ShardError(f"{path} is missing. {_WAY_OUT}") from error
         except OSError as error:
