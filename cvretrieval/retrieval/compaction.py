@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +46,7 @@ def compact(store: Store, manifest: Manifest, *, verbose: bool | int) -> None:
             records = [record for shard in batch for record in live[shard.shard]]
             features, vectors = _gather(store, batch, live)
             new = write_shard(store.path / "shards", manifest.next_shard(), len(records), features, vectors)
-            moved = [replace(record, shard=new.shard, row=row) for row, record in enumerate(records)]
+            moved = [record._replace(shard=new.shard, row=row) for row, record in enumerate(records)]
             old = [shard.shard for shard in batch]
             with manifest.transaction():
                 manifest.add_shard(new)

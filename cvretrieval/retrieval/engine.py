@@ -214,9 +214,8 @@ class _Source:
 
     @classmethod
     def of(cls, store: Store, keys: NDArray[np.int64], template: Any) -> _Source:
-        wanted = set(keys[-_REMEMBERED:].tolist())
-        records = [record for record in store.records() if record.key in wanted]
-        images = {record.key: _describe(record) for record in records}
+        known = store.snapshot.images
+        images = {key: _describe(known[key]) for key in keys[-_REMEMBERED:].tolist() if key in known}
         return cls((store.model or b"").hex(), _structure(template), images)
 
     @classmethod
@@ -233,8 +232,9 @@ class _Source:
         """Whether engine and model are those, a remembered image is in the store still, and all that are the same."""
         if self._model != (store.model or b"").hex() or self._engine != _structure(template):
             return False
-        known = [record for record in store.records() if record.key in self._images]
-        return bool(known) and all(self._images[record.key] == _describe(record) for record in known)
+        images = store.snapshot.images
+        known = {key: images[key] for key in self._images if key in images}
+        return bool(known) and all(self._images[key] == _describe(record) for key, record in known.items())
 
 
 def _describe(record: ImageRecord) -> str:

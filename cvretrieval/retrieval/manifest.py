@@ -9,7 +9,6 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -133,7 +132,7 @@ class Manifest:
     def add_images(self, records: Sequence[ImageRecord]) -> list[ImageRecord]:
         """Insert images of new ids; return them with their keys."""
         first = self._next("images")
-        records = [replace(record, key=first + i) for i, record in enumerate(records)]
+        records = [record._replace(key=first + i) for i, record in enumerate(records)]
         self._connection.executemany(
             f"INSERT INTO images ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -231,7 +230,7 @@ class Manifest:
         try:
             images = [_to_record(row) for row in rows]
             for record in images:
-                if record.status != "failed" and not 0 <= record.place[1] < n_images[record.place[0]]:
+                if record.status != "failed" and not 0 <= record.row < n_images[record.shard]:  # type: ignore[operator, index]
                     raise ValueError(f"image {record.key} lies in row {record.row} of shard {record.shard}")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._damaged(f"its rows contradict each other: {error}") from error
@@ -294,10 +293,9 @@ def _to_text(text: str) -> str:
 
 
 def _to_record(row: tuple[Any, ...]) -> ImageRecord:
-    key, name, path, *rest = row
-    size, mtime_ns, status, reason, width, height, n_features, shard, place = rest
-    return ImageRecord(
+    key, name, path, size, mtime_ns, status, reason, width, height, n_features, shard, place = row
+    return ImageRecord._make((
         name.decode("utf-8", "surrogateescape"),
         None if path is None else path.decode("utf-8", "surrogateescape"),
         size, mtime_ns, status, reason, width, height, n_features, key, shard, place,
-    )  # fmt: skip
+    ))  # fmt: skip

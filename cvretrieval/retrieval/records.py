@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cvretrieval._validation import StoreError
 
 
-@dataclass(frozen=True)
-class ImageRecord:
-    """One image of an index.
+class ImageRecord(NamedTuple):
+    """One image of an index; a tuple, because an index may have millions.
 
     Attributes
     ----------
@@ -89,6 +89,24 @@ class ShardRecord:
         return sum(array.n_bytes for array in self.arrays.values())
 
 
+class Totals(NamedTuple):
+    """What the images of a snapshot sum up to.
+
+    Attributes
+    ----------
+    n_images : int
+        Images that could be read.
+    n_failed : int
+        Images that could not, in their present version or at all.
+    n_features : int
+        Local features of all.
+    """
+
+    n_images: int
+    n_failed: int
+    n_features: int
+
+
 @dataclass(frozen=True)
 class Change:
     """What a commit does to the images of a store.
@@ -130,11 +148,31 @@ class Snapshot:
         self.model = model
         self.images = {record.key: record for record in images}
         self.shards = {shard.shard: shard for shard in shards}
-        self._keys = {record.id: record.key for record in self.images.values()}
+        self._known: dict[str, int] | None = None
+        self._totals: Totals | None = None
+
+    @property
+    def totals(self) -> Totals:
+        """Counts of all images; taken once, for it takes longer than a search."""
+        if self._totals is None:
+            images = self.images.values()
+            self._totals = Totals(
+                sum(record.status != "failed" for record in images),
+                sum(record.reason != "" for record in images),
+                sum(record.n_features for record in images),
+            )
+        return self._totals
 
     def find(self, name: str) -> ImageRecord | None:
         """Return the image of an id."""
-        return self.images[self._keys[name]] if name in self._keys else None
+        key = self._keys.get(name)
+        return None if key is None else self.images[key]
+
+    @property
+    def _keys(self) -> dict[str, int]:
+        if self._known is None:
+            self._known = {record.id: record.key for record in self.images.values()}
+        return self._known
 
     def change(self, records: Iterable[ImageRecord], shard: ShardRecord | None) -> Change:
         """Say what adding images does, whose readable ones fill the rows of a new shard in order."""
@@ -143,20 +181,21 @@ class Snapshot:
         for record in records:
             old = self.find(record.id)
             if record.status == "failed" and old is not None and old.shard is not None:
-                change.kept.append(replace(old, reason=f"{record.reason}; its earlier version stays in the index"))
+                change.kept.append(old._replace(reason=f"{record.reason}; its earlier version stays in the index"))
                 continue
             if old is not None:
                 change.replaced.append(old)
             if shard is None or record.status == "failed":
                 change.new.append(record)
             else:
-                change.new.append(replace(record, shard=shard.shard, row=row))
+                change.new.append(record._replace(shard=shard.shard, row=row))
                 row += 1
         return change
 
     def apply(self, change: Change, shard: ShardRecord | None) -> None:
         """Take over one commit of this process: reading a large manifest again would take longer than writing it."""
         self.generation += 1
+        self._totals = None
         if shard is not None:
             self.shards[shard.shard] = shard
         for record in change.replaced:

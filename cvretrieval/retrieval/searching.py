@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from cvretrieval.images import ImageRegion, check_images
 from cvretrieval.local_features import ImageFeatures
 from cvretrieval.retrieval import reranking
 from cvretrieval.retrieval.outline import query_outline
-from cvretrieval.retrieval.records import StaleSnapshotError
+from cvretrieval.retrieval.records import ImageRecord, Snapshot, StaleSnapshotError
 from cvretrieval.retrieval.reranking import Verdicts
 from cvretrieval.retrieval.result import Hit, QueryResult, SearchResult
 from cvretrieval.retrieval.rows import Rows, is_blank, join_rows
@@ -63,12 +63,13 @@ def search(
     if ids is None:
         queries, failures = _image_queries(retriever, retriever._stages, X, boxes)
     for attempt in range(_ATTEMPTS):
-        records = retriever._store.records()
+        # What takes long for a million images, a list of them all included, is not done for each search.
+        snapshot = retriever._store.snapshot
         try:
             if ids is not None:
-                queries = _indexed_queries(retriever, records, [ids] if isinstance(ids, str) else list(ids))
-            allowed = None if within is None else _keys_of(records, within)
-            _rank(retriever, queries, k, {record.key: record for record in records}, allowed)
+                queries = _indexed_queries(retriever, snapshot, [ids] if isinstance(ids, str) else list(ids))
+            allowed = None if within is None else _keys_of(snapshot, within)
+            _rank(retriever, queries, k, snapshot.images, allowed)
             break
         except StaleSnapshotError:
             # Compacted by another process since the snapshot was taken: ask the new state of the index.
@@ -87,13 +88,7 @@ def search(
         )
         for query in queries
     ]
-    held = [record for record in records if record.status != "failed"]
-    info = {
-        "path": str(retriever.path_),
-        "n_images": len(held),
-        "n_failed": len(retriever._store.failures()),
-        "n_features": sum(record.n_features for record in held),
-    }
+    info = {"path": str(retriever.path_), **snapshot.totals._asdict()}
     # A report must still say what was done when the defaults have changed.
     with config_context(print_changed_only=False):
         method = method_of(retriever)
@@ -175,14 +170,13 @@ def _describe_query(stages: Stages, image: Any) -> tuple[Described, float]:
     return described, time.perf_counter() - start
 
 
-def _indexed_queries(retriever: Any, records: list[Any], ids: list[str]) -> list[_Query]:
-    keys = _keys_of(records, ids)
-    by_key = {record.key: record for record in records}
+def _indexed_queries(retriever: Any, snapshot: Snapshot, ids: list[str]) -> list[_Query]:
+    keys = _keys_of(snapshot, ids)
     start = time.perf_counter()
     store, stages = retriever._store, retriever._stages
     queries = []
     for name, key in zip(ids, keys, strict=True):
-        record = by_key[key]
+        record = snapshot.images[key]
         features = store.features([key]) if stages.extractor is not None else None
         vector = None
         if record.status == "ok" and features is not None and stages.treats_queries_apart:
@@ -195,15 +189,19 @@ def _indexed_queries(retriever: Any, records: list[Any], ids: list[str]) -> list
     return queries
 
 
-def _keys_of(records: list[Any], ids: Sequence[str]) -> list[int]:
-    by_id = {record.id: record.key for record in records if record.status != "failed"}
-    missing = [name for name in ids if name not in by_id]
-    if missing:
+def _keys_of(snapshot: Snapshot, ids: Sequence[str]) -> list[int]:
+    records = [snapshot.find(name) for name in ids]
+    keys = [record.key for record in records if record is not None and record.status != "failed"]
+    if len(keys) < len(ids):
+        held = {snapshot.images[key].id for key in keys}
+        missing = [name for name in ids if name not in held]
         raise KeyError(f"Not in the index: {', '.join(map(repr, missing[:5]))}{', …' if len(missing) > 5 else ''}.")
-    return [by_id[name] for name in ids]
+    return keys
 
 
-def _rank(retriever: Any, queries: list[_Query], k: int, by_key: dict[int, Any], allowed: Sequence[int] | None) -> None:
+def _rank(
+    retriever: Any, queries: list[_Query], k: int, by_key: Mapping[int, ImageRecord], allowed: Sequence[int] | None
+) -> None:
     searchable = [query for query in queries if _is_searchable(query)]
     if not searchable or not by_key:
         return
@@ -247,7 +245,9 @@ def _is_searchable(query: _Query) -> bool:
     return not is_blank(query.vector)
 
 
-def _without_unknown(queries: list[_Query], found: NDArray[np.int64], by_key: dict[int, Any]) -> NDArray[np.int64]:
+def _without_unknown(
+    queries: list[_Query], found: NDArray[np.int64], by_key: Mapping[int, ImageRecord]
+) -> NDArray[np.int64]:
     """Return the keys with -1 in place of a query that finds itself, and of what is not in this state of the index."""
     return np.array(
         [
@@ -281,7 +281,7 @@ def _hits(
     keys: NDArray[np.int64],
     scores: NDArray[Any],
     k: int,
-    by_key: dict[int, Any],
+    by_key: Mapping[int, ImageRecord],
     verdicts: Verdicts,
 ) -> tuple[Hit, ...]:
     found = [(int(key), float(score)) for key, score in zip(keys, scores, strict=True) if key >= 0]

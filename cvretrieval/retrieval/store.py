@@ -43,7 +43,7 @@ from cvretrieval.retrieval.integrity import Damage
 from cvretrieval.retrieval.lock import WriterLock
 from cvretrieval.retrieval.manifest import Manifest
 from cvretrieval.retrieval.model_file import MODEL_FILE, read_model_file, write_model_file
-from cvretrieval.retrieval.records import Change, ImageRecord, ShardRecord, StaleSnapshotError
+from cvretrieval.retrieval.records import Change, ImageRecord, ShardRecord, Snapshot, StaleSnapshotError
 from cvretrieval.retrieval.rows import Rows, join_rows
 from cvretrieval.retrieval.shards import Shard, ShardError, clear_leftovers, write_shard, write_vectors
 
@@ -153,6 +153,11 @@ class Store:
     @property
     def model_path(self) -> Path:
         return self.path / MODEL_FILE
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The committed state that is read; `reload` takes another one."""
+        return self._snapshot
 
     def records(self) -> list[ImageRecord]:
         """Return all images in the order they were added, failed ones included."""
