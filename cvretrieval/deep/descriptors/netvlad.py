@@ -143,7 +143,7 @@ class NetVLAD(MapDescriptor):
         def columns(x: Tensor) -> Tensor:
             return x.flatten(2).transpose(1, 2)
 
-        for indices, by_scale in self._run(images, columns):
+        for indices, by_scale, _ in self._run(images, columns):
             for maps in by_scale:
                 for i, rows in zip(indices, maps.cpu().numpy(), strict=True):
                     pixels = draw_images(len(rows), self.descriptors_per_image, int(seeds[i]))

@@ -138,7 +138,7 @@ class RMAC(MapDescriptor):
         def regions(x: Tensor) -> Tensor:
             return plain.regions(x)
 
-        for indices, by_scale in self._run(images, regions):
+        for indices, by_scale, _ in self._run(images, regions):
             for vectors in by_scale:
                 for i, rows in zip(indices, vectors.cpu().numpy(), strict=True):
                     found[i].append(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval._parallel import map_ahead
-from cvretrieval.images import ImageReader
+from cvretrieval.images import ImageReader, ReadImage
 
 # Images of all sizes that wait for others of their size, in batches: 150 MB at 1024 pixels and 16 images a batch.
 _WAITING_BATCHES = 4
@@ -26,10 +27,13 @@ class ImageBatch(NamedTuple):
         Which of the images they are.
     pixels : ndarray of shape (n_images, height, width, 3)
         uint8, RGB.
+    images : list of ReadImage
+        What each of them was read from; their pixels are those above.
     """
 
     indices: list[int]
     pixels: NDArray[np.uint8]
+    images: list[ReadImage]
 
 
 def limited_reader(reader: ImageReader | None, image_size: int | None) -> ImageReader:
@@ -48,20 +52,20 @@ def image_batches(
     A batch is given out when it is full, or when so many images are waiting for others of their size that the largest
     of the batches must go.
     """
-    waiting: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = {}
+    waiting: dict[tuple[int, ...], list[tuple[int, ReadImage]]] = {}
     n_waiting = 0
 
-    def read(source: Any) -> NDArray[np.uint8]:
-        return reader.read(source, color="rgb").pixels
+    def read(source: Any) -> ReadImage:
+        return reader.read(source, color="rgb")
 
     sources = (images[i] for i in range(len(images)))
     with closing(map_ahead(read, sources, n_workers=n_workers)) as found:
-        for index, pixels in enumerate(found):
-            group = waiting.setdefault(pixels.shape, [])
-            group.append((index, pixels))
+        for index, image in enumerate(found):
+            group = waiting.setdefault(image.pixels.shape, [])
+            group.append((index, image))
             n_waiting += 1
             if len(group) == batch_size:
-                size = pixels.shape
+                size = image.pixels.shape
             elif n_waiting >= _WAITING_BATCHES * batch_size:
                 size = max(waiting, key=lambda key: len(waiting[key]))
             else:
@@ -72,5 +76,7 @@ def image_batches(
         yield _stack(group)
 
 
-def _stack(group: list[tuple[int, NDArray[np.uint8]]]) -> ImageBatch:
-    return ImageBatch([index for index, _ in group], np.stack([pixels for _, pixels in group]))
+def _stack(group: list[tuple[int, ReadImage]]) -> ImageBatch:
+    pixels = np.stack([image.pixels for _, image in group])
+    images = [dataclasses.replace(image, pixels=own) for (_, image), own in zip(group, pixels, strict=True)]
+    return ImageBatch([index for index, _ in group], pixels, images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from cvretrieval._validation import ImageReadError
 from cvretrieval.deep.inference.batches import image_batches
 from cvretrieval.deep.inference.devices import is_out_of_memory, precision
 from cvretrieval.deep.inference.network import PROBE_SIZE, PreparedNetwork, evaluating
-from cvretrieval.images import ImageReader, describe_source
+from cvretrieval.images import ImageReader, ReadImage, describe_source
 
 Pooled = TypeVar("Pooled")
 
@@ -31,10 +31,13 @@ class Batch(NamedTuple):
         Which of the images they are.
     by_scale : list
         The results at each scale.
+    images : list of ReadImage
+        The images as they were read.
     """
 
     indices: list[int]
     by_scale: list[Any]
+    images: list[ReadImage]
 
 
 class _TooSmall(Exception):
@@ -51,6 +54,7 @@ def run_images(
     dtype: str = "float32",
     batch_size: int = 16,
     n_workers: int | None = None,
+    around: Callable[[Tensor], AbstractContextManager[Any]] | None = None,
 ) -> Iterator[Batch]:
     """Yield ``function(map)`` of all images, batches of images in the order in which they are complete.
 
@@ -70,6 +74,8 @@ def run_images(
         Images of one size that are computed at once; halved, with a warning, where memory does not suffice.
     n_workers : int or None
         Threads that read images meanwhile.
+    around : callable, optional
+        Returns, for the images (B, 3, H, W) that the network is about to be given, the context that it runs in.
 
     Raises
     ------
@@ -80,13 +86,13 @@ def run_images(
     """
     limit = batch_size
     with closing(image_batches(images, reader, batch_size, n_workers)) as batches:  # type: ignore[type-var]
-        for indices, pixels in batches:
+        for indices, pixels, read in batches:
             start = 0
             while start < len(indices):
                 part = slice(start, start + limit)
                 height, width = pixels.shape[1:3]
                 try:
-                    by_scale = _run(network, pixels[part], function, scales, dtype)
+                    by_scale = _run(network, pixels[part], function, scales, dtype, around or nullcontext)
                 except _TooSmall as error:
                     raise ImageReadError(
                         describe_source(images[indices[start]]),
@@ -103,7 +109,7 @@ def run_images(
                         ) from error
                     limit = max(1, n_images // 2)
                 else:
-                    yield Batch(indices[part], by_scale)
+                    yield Batch(indices[part], by_scale, read[part])
                     start = part.stop
                     continue
                 # Outside of the handler, which holds on to the tensors of the failed attempt.
@@ -122,6 +128,7 @@ def _run(
     function: Callable[[Tensor], Any],
     scales: Sequence[float],
     dtype: str,
+    around: Callable[[Tensor], AbstractContextManager[Any]],
 ) -> list[Any]:
     device = network.device
     results = []
@@ -133,14 +140,16 @@ def _run(
         for scale in scales:
             resized = images if scale == 1 else _resize(images, scale)
             try:
-                with precision(device, dtype):
-                    found = network.network(resized)
+                with around(resized):
+                    with precision(device, dtype):
+                        found = network.network(resized)
+                    found = found.to(torch.float32)
             except RuntimeError as error:
                 # A larger image was taken when the network was tried out.
                 if not is_out_of_memory(error) and min(resized.shape[2:]) < PROBE_SIZE:
                     raise _TooSmall(f"{resized.shape[3]} x {resized.shape[2]} at scale {scale:g}: {error}") from error
                 raise
-            results.append(function(found.to(torch.float32)))
+            results.append(function(found))
     return results
 
 

@@ -1,0 +1,84 @@
+"""What all estimators have that run images through a network: the network prepared once, images in batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from cvretrieval._base import ImageInputMixin
+from cvretrieval._validation import check_choice, check_number
+from cvretrieval.deep.backbones.backbone import check_backbone
+from cvretrieval.deep.inference.batches import limited_reader
+from cvretrieval.deep.inference.devices import DTYPES, resolve_device
+from cvretrieval.deep.inference.network import NetworkCache, PreparedNetwork, network_key, prepare_network
+from cvretrieval.deep.inference.runner import Batch, run_images
+from cvretrieval.images import ImageReader
+
+Self = TypeVar("Self", bound="NetworkEstimator")
+
+
+class NetworkEstimator(ImageInputMixin, BaseEstimator, ABC):
+    """Base of the estimators; a subclass stores the parameters named here and implements `_check_parameters`."""
+
+    backbone: Any
+    scales: Sequence[float]
+    image_size: int | None
+    reader: ImageReader | None
+    device: Any
+    dtype: str
+    batch_size: int
+    n_workers: int | None
+    verbose: bool | int
+
+    def fit(self: Self, X: Any, y: Any = None) -> Self:
+        """Check the parameters and the network; nothing is learned from `X`."""
+        self._check_parameters()
+        self._prepare()
+        return self
+
+    @abstractmethod
+    def _check_parameters(self) -> None:
+        """Raise ValueError for a parameter out of its range."""
+
+    def _run(
+        self,
+        images: Sequence[Any],
+        function: Callable[[Tensor], Any],
+        around: Callable[[Tensor], AbstractContextManager[Any]] | None = None,
+    ) -> Iterator[Batch]:
+        return run_images(
+            images,
+            self._prepare(),
+            function,
+            reader=limited_reader(self.reader, self.image_size),
+            scales=self.scales,
+            dtype=self.dtype,
+            batch_size=self.batch_size,
+            n_workers=self.n_workers,
+            around=around,
+        )
+
+    def _cache(self) -> NetworkCache:
+        cache: NetworkCache = self.__dict__.setdefault("_network_cache", NetworkCache())
+        return cache
+
+    def _prepare(self) -> PreparedNetwork:
+        """Return the network on its device, the one of the last call if it is still the same."""
+        backbone, device = check_backbone(self.backbone), resolve_device(self.device)
+        key = network_key(backbone, device)
+        prepared: PreparedNetwork = self._cache().get("network", key, lambda: prepare_network(backbone, device))
+        return prepared
+
+    def _check_network_parameters(self) -> None:
+        check_number(self, "image_size", self.image_size, low=1, integer=True, optional=True)
+        check_number(self, "batch_size", self.batch_size, low=1, integer=True)
+        check_choice(self, "dtype", self.dtype, tuple(DTYPES))
+        if len(tuple(self.scales)) == 0:
+            raise ValueError(f"The 'scales' parameter of {type(self).__name__} must name at least one scale.")
+        for scale in self.scales:
+            check_number(self, "scales", scale, low=0, low_open=True)
