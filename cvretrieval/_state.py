@@ -63,8 +63,10 @@ def to_config(estimator: Any) -> dict[str, Any]:
     if name == "Pipeline":
         steps = [[step, part if part in _NO_STEP else to_config(part)] for step, part in estimator.steps]
         return {"class": name, "params": {"steps": steps}}
+    to_store = getattr(estimator, "_params_to_store", None)
+    params = estimator.get_params(deep=False) if to_store is None else to_store()
     # What scikit-learn marks so at its default may be gone in its next version, which must read this file.
-    params = {key: value for key, value in estimator.get_params(deep=False).items() if not _is_deprecated(value)}
+    params = {key: value for key, value in params.items() if not _is_deprecated(value)}
     return {"class": name, "params": {key: _pack(f"{name}.{key}", value) for key, value in params.items()}}
 
 

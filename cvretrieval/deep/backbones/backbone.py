@@ -137,6 +137,11 @@ class Backbone(BaseEstimator):
             raise ValueError(f"A module given as model has no weights named {path!r}; give a file, or 'default'.")
         return None if is_name else path
 
+    def _params_to_store(self) -> dict[str, Any]:
+        """Return the parameters with a file by its absolute path: who reads them may work in another folder."""
+        path = self.weights_path()
+        return {**self.get_params(deep=False), **({} if path is None else {"weights": os.path.abspath(path)})}
+
     def _source(self, path: str | None) -> str:
         return str(path) if path is not None else f"The file of weights {self.weights!r}"
 

@@ -31,7 +31,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise StoreError(f"{path} {'is a folder, not weights' if path.is_dir() else 'does not exist'}.")
+        what = "is a folder, not a file of weights" if path.is_dir() else "does not exist"
+        raise StoreError(f"{path} {what}: put the weights there, or give the path of another file.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

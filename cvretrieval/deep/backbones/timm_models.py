@@ -43,7 +43,8 @@ def build_timm(name: str, weights: str | None) -> tuple[nn.Module, Normalization
             raise
         raise StoreError(
             f"The weights of {name} are not in the cache and cannot be fetched from {_source(timm, name)} ({error}). "
-            f"Pass a local file: Backbone('timm/{name}', weights='/path/to/model.safetensors')."
+            f"Pass a local file: Backbone('timm/{name}', weights='/path/to/model.safetensors'), in the shell "
+            "--weights /path/to/model.safetensors."
         ) from error
     found = network.pretrained_cfg
     normalization = Normalization(tuple(found["mean"]), tuple(found["std"])) if found.get("mean") else IMAGENET

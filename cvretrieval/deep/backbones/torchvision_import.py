@@ -16,8 +16,8 @@ def import_torchvision(name: str = "torchvision") -> ModuleType:
     ImportError
         If it is not installed, or was built for another torch.
     """
-    import_optional("torchvision", "A backbone of cvretrieval.deep")
     try:
+        import_optional("torchvision", "A backbone of cvretrieval.deep")
         return importlib.import_module(name)
     except RuntimeError as error:  # "operator torchvision::nms does not exist"
         raise _mismatch(error) from error

@@ -70,7 +70,8 @@ def _published_weights(name: str, entry: Any) -> dict[str, torch.Tensor]:
         except (OSError, RuntimeError) as error:  # no network; wrong hash
             raise StoreError(
                 f"The weights {entry.name} of {name} are not at {folder / file} and cannot be fetched from {entry.url} "
-                f"({error}). Put the file there, or pass one: Backbone({name!r}, weights='/path/to/{file}')."
+                f"({error}). Put the file there, or pass one: Backbone({name!r}, weights='/path/to/{file}'), in the "
+                f"shell --weights /path/to/{file}."
             ) from error
     return read_weights(folder / file)
 

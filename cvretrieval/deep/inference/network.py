@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -45,6 +47,17 @@ class PreparedNetwork:
         self.device = device
         self.n_channels = self._probe(type(backbone.model).__name__ if isinstance(backbone.model, nn.Module) else
                                       str(backbone.model))  # fmt: skip
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the weights, the normalisation of images included, as hexadecimal digits."""
+        found = hashlib.blake2b(digest_size=16)
+        for name, value in (*self.network.named_parameters(), *self.network.named_buffers()):
+            if name.endswith("num_batches_tracked"):  # counted in training alone, and left out by some programs
+                continue
+            found.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return found.hexdigest()
 
     def _probe(self, name: str) -> int:
         size = PROBE_SIZE
