@@ -15,6 +15,7 @@ from cvretrieval._validation import check_choice, check_number
 from cvretrieval.deep.backbones.backbone import check_backbone
 from cvretrieval.deep.inference.batches import limited_reader
 from cvretrieval.deep.inference.devices import DTYPES, resolve_device
+from cvretrieval.deep.inference.fitted_network import check_fitted_network, fitted_network
 from cvretrieval.deep.inference.network import NetworkCache, PreparedNetwork, network_key, prepare_network
 from cvretrieval.deep.inference.runner import Batch, run_images
 from cvretrieval.images import ImageReader
@@ -36,7 +37,25 @@ class NetworkEstimator(ImageInputMixin, BaseEstimator, ABC):
     verbose: bool | int
 
     def fit(self: Self, X: Any, y: Any = None) -> Self:
-        """Check the parameters and the network; nothing is learned from `X`."""
+        """Check the parameters and the network; nothing is learned from `X`.
+
+        The network is remembered by a digest of its weights: where they are others when what was fitted is used again,
+        loaded from a file in which only their name stands, that is an error.
+        """
+        self.__dict__.pop("network_", None)
+        self.network_ = fitted_network(check_backbone(self.backbone), self.prepare()._prepare())
+        return self
+
+    def prepare(self: Self) -> Self:
+        """Check the parameters, load the network onto its device unless it is there, and return self.
+
+        Raises
+        ------
+        ValueError, ImportError
+            For what cannot be: a parameter out of its range, a network or device that does not exist.
+        StoreError
+            If its weights cannot be had, or are not those that this was fitted with.
+        """
         self._check_parameters()
         self._prepare()
         return self
@@ -72,6 +91,7 @@ class NetworkEstimator(ImageInputMixin, BaseEstimator, ABC):
         backbone, device = check_backbone(self.backbone), resolve_device(self.device)
         key = network_key(backbone, device)
         prepared: PreparedNetwork = self._cache().get("network", key, lambda: prepare_network(backbone, device))
+        check_fitted_network(type(self).__name__, backbone, prepared, self.__dict__.get("network_"))
         return prepared
 
     def _check_network_parameters(self) -> None:
