@@ -15,6 +15,7 @@ _PUBLIC = {
     "MAC": "descriptors",
     "RMAC": "descriptors",
     "CroW": "descriptors",
+    "DeepLocalFeatures": "local",
     "GeM": "descriptors",
     "NetVLAD": "descriptors",
     "SPoC": "descriptors",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cvretrieval import PCAWhitening
-from cvretrieval.deep import MAC, RMAC, Backbone, CroW, GeM, NetVLAD, SPoC
+from cvretrieval.deep import MAC, RMAC, Backbone, CroW, DeepLocalFeatures, GeM, NetVLAD, SPoC
 
 # 128 channels at an eighth of the resolution: milliseconds an image.
 BACKBONE = Backbone("resnet18", weights=None, layer="layer2")
@@ -28,3 +28,9 @@ LEARNING = {
 }
 
 EVERYTHING = {**PLAIN, **LEARNING}
+
+#: images to local features
+EXTRACTORS = {
+    "DeepLocalFeatures": DeepLocalFeatures(BACKBONE),
+    "DeepLocalFeatures-few": DeepLocalFeatures(BACKBONE, max_features=20, norm=None, scales=(1, 0.6)),
+}

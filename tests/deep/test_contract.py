@@ -16,10 +16,10 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from cvretrieval import ImageReadError, PCAWhitening, load_model, save_model
+from cvretrieval import ImageReadError, LocalFeatures, PCAWhitening, load_model, save_model
 from cvretrieval._state import from_config, to_config
 from cvretrieval.images import ImageRegion
-from tests.deep.instances import EVERYTHING, LEARNING, PLAIN
+from tests.deep.instances import EVERYTHING, EXTRACTORS, LEARNING, PLAIN
 
 SIZES = [(64, 80), (48, 72), (64, 80), (40, 40), (90, 64), (64, 80), (48, 72)]
 
@@ -38,14 +38,32 @@ def same(one, other, atol=2e-5):
     np.testing.assert_allclose(one, other, rtol=2e-4, atol=atol * max(1.0, float(np.abs(other).max())))
 
 
-@each(EVERYTHING)
+def equal(found, expected):
+    """The same bits, of vectors or of local features."""
+    if isinstance(expected, LocalFeatures):
+        for name in ("descriptors", "offsets", "keypoints", "image_sizes"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+def close(found, expected):
+    """The same but for rounding."""
+    if isinstance(expected, LocalFeatures):
+        equal(found.with_descriptors(expected.descriptors), expected)
+        same(found.descriptors, expected.descriptors)
+    else:
+        same(found, expected)
+
+
+@each({**EVERYTHING, **EXTRACTORS})
 def test_init_stores_its_parameters_and_nothing_else(estimator):
     names = [name for name in inspect.signature(type(estimator).__init__).parameters if name != "self"]
     sentinels = {name: object() for name in names}
     assert vars(type(estimator)(**sentinels)) == sentinels
 
 
-@each(EVERYTHING)
+@each({**EVERYTHING, **EXTRACTORS})
 def test_clone_params_and_plain_configuration(estimator):
     assert repr(clone(estimator)) == repr(estimator)
     assert repr(from_config(json.loads(json.dumps(to_config(estimator))))) == repr(estimator)
@@ -54,7 +72,7 @@ def test_clone_params_and_plain_configuration(estimator):
         clone(estimator).set_params(scale=3)
 
 
-@each(EVERYTHING)
+@each({**EVERYTHING, **EXTRACTORS})
 def test_fit_returns_self_and_changes_no_parameter(estimator, images):
     fresh = clone(estimator)
     assert fresh.fit(images) is fresh
@@ -63,9 +81,9 @@ def test_fit_returns_self_and_changes_no_parameter(estimator, images):
     assert all(name.endswith("_") or name.startswith("_") for name in new)
 
 
-@each(PLAIN)
+@each({**PLAIN, **EXTRACTORS})
 def test_those_that_learn_nothing_need_no_fit(estimator, images):
-    same(clone(estimator).transform(images), clone(estimator).fit(images[:2]).transform(images), atol=0)
+    equal(clone(estimator).transform(images), clone(estimator).fit(images[:2]).transform(images))
 
 
 @each(LEARNING)
@@ -89,10 +107,9 @@ def test_order_batches_and_workers_change_rounding_only(estimator, images, rng):
         same(again.transform(images), whole, atol=2e-4)
 
 
-@each(EVERYTHING)
+@each({**EVERYTHING, **EXTRACTORS})
 def test_same_seed_same_bits(estimator, images):
-    one, other = (clone(estimator).fit(images).transform(images) for _ in range(2))
-    np.testing.assert_array_equal(one, other)
+    equal(*(clone(estimator).fit(images).transform(images) for _ in range(2)))
 
 
 @each(EVERYTHING)
@@ -104,25 +121,39 @@ def test_vectors_are_normalised(estimator, images):
         assert (np.abs(norms - 1) > 0.1).all()
 
 
-@each({name: EVERYTHING[name] for name in ("GeM", "RMAC-whitened", "NetVLAD")})
+@each(EXTRACTORS)
+def test_order_batches_and_workers_change_rounding_of_features_only(estimator, images, rng):
+    whole = estimator.transform(images)
+    order = rng.permutation(len(images))
+    close(LocalFeatures.concatenate([estimator.transform([images[i]]) for i in order]), whole[order])
+    close(estimator.transform([images[i] for i in order]), whole[order])
+    for changed in ({"batch_size": 1}, {"batch_size": 2, "n_workers": 1}, {"n_workers": None}):
+        close(clone(estimator).set_params(**changed).transform(images), whole)
+
+
+@each({name: {**EVERYTHING, **EXTRACTORS}[name] for name in ("GeM", "RMAC-whitened", "NetVLAD", "DeepLocalFeatures")})
 def test_every_kind_of_input_is_the_same(estimator, images, tmp_path):
     fitted = clone(estimator).fit(images)
     expected = fitted.transform(images)
     paths = [tmp_path / f"{i}.png" for i in range(len(images))]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
-    np.testing.assert_array_equal(fitted.transform(paths), expected)
-    np.testing.assert_array_equal(fitted.transform([str(path) for path in paths]), expected)
-    np.testing.assert_array_equal(fitted.transform([Image.fromarray(image) for image in images]), expected)
+    equal(fitted.transform(paths), expected)
+    equal(fitted.transform([str(path) for path in paths]), expected)
+    equal(fitted.transform([Image.fromarray(image) for image in images]), expected)
     for image in images:
         image.setflags(write=False)
-    np.testing.assert_array_equal(fitted.transform([image.astype(np.float64) / 255 for image in images]), expected)
+    equal(fitted.transform([image.astype(np.float64) / 255 for image in images]), expected)
     np.save(tmp_path / "a.npy", images[0])
-    same(fitted.transform([np.asfortranarray(images[0])]), expected[:1])
-    same(fitted.transform([np.load(tmp_path / "a.npy", mmap_mode="r")]), expected[:1])
-    same(fitted.transform(np.stack([images[0], images[2]])), expected[[0, 2]])
+    close(fitted.transform([np.asfortranarray(images[0])]), expected[:1])
+    close(fitted.transform([np.load(tmp_path / "a.npy", mmap_mode="r")]), expected[:1])
+    close(fitted.transform(np.stack([images[0], images[2]])), expected[[0, 2]])
     region = ImageRegion(paths[4], (8, 16, 56, 80))
-    same(fitted.transform([region]), fitted.transform([images[4][16:80, 8:56]]))
+    cut = fitted.transform([images[4][16:80, 8:56]])
+    if isinstance(cut, LocalFeatures):
+        keypoints = cut.keypoints + np.array([8, 16, 0, 0], dtype=np.float32)
+        cut = LocalFeatures(cut.descriptors, cut.offsets, keypoints, [(64, 90)])
+    close(fitted.transform([region]), cut)
 
 
 @each(EVERYTHING)
@@ -143,18 +174,18 @@ def test_fitting_on_one_image(estimator, images):
     assert np.isfinite(clone(estimator).fit(images[:1]).transform(images)).all()
 
 
-@each(EVERYTHING)
+@each({**EVERYTHING, **EXTRACTORS})
 def test_saved_and_loaded_it_returns_the_same_bits(estimator, images, tmp_path):
     fitted = clone(estimator).fit(images)
     expected = fitted.transform(images)
     loaded = type(estimator).load(fitted.save(tmp_path / "model.cvm"))
     assert repr(loaded) == repr(fitted)
-    np.testing.assert_array_equal(loaded.transform(images), expected)
+    equal(loaded.transform(images), expected)
     for other in (copy.copy(fitted), copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
-        np.testing.assert_array_equal(other.transform(images), expected)
+        equal(other.transform(images), expected)
 
 
-@each(EVERYTHING)
+@each({**EVERYTHING, **EXTRACTORS})
 def test_an_unreadable_image_is_named(estimator, images, tmp_path):
     fitted = clone(estimator).fit(images)
     with pytest.raises(ImageReadError, match=r"missing\.jpg: does not exist"):

@@ -57,9 +57,7 @@ class MapDescriptor(NetworkEstimator, ClassNamePrefixFeaturesOutMixin, Transform
                 rows = self._combine(by_scale)
                 if not bool(torch.isfinite(rows).all()):
                     bad = indices[int((~torch.isfinite(rows)).any(1).nonzero()[0, 0])]
-                    narrow = "; dtype='float16' may be too narrow for this network" if self.dtype == "float16" else ""
-                    name = type(self).__name__
-                    raise ValueError(f"{name} got NaN or infinite activations for image {bad}{narrow}.")
+                    raise self._refuse_activations(bad)
                 if vectors is None:
                     vectors = np.empty((len(images), rows.shape[1]), dtype=np.float32)
                 vectors[indices] = rows.cpu().numpy()

@@ -94,6 +94,10 @@ class NetworkEstimator(ImageInputMixin, BaseEstimator, ABC):
         check_fitted_network(type(self).__name__, backbone, prepared, self.__dict__.get("network_"))
         return prepared
 
+    def _refuse_activations(self, image: int) -> ValueError:
+        narrow = "; dtype='float16' may be too narrow for this network" if self.dtype == "float16" else ""
+        return ValueError(f"{type(self).__name__} got NaN or infinite activations for image {image}{narrow}.")
+
     def _check_network_parameters(self) -> None:
         check_number(self, "image_size", self.image_size, low=1, integer=True, optional=True)
         check_number(self, "batch_size", self.batch_size, low=1, integer=True)
