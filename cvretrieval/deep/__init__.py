@@ -11,6 +11,7 @@ from typing import Any
 from cvretrieval._optional import import_optional
 
 _PUBLIC = {
+    "AML": "localization",
     "Backbone": "backbones",
     "MAC": "descriptors",
     "RMAC": "descriptors",
@@ -18,6 +19,7 @@ _PUBLIC = {
     "DeepLocalFeatures": "local",
     "GeM": "descriptors",
     "NetVLAD": "descriptors",
+    "NeuralCodes": "descriptors",
     "SPoC": "descriptors",
 }
 
