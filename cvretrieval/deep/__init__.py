@@ -11,6 +11,9 @@ from typing import Any
 from cvretrieval._optional import import_optional
 
 _PUBLIC = {
+    "cluster_map": "explanation",
+    "explain_regions": "explanation",
+    "explain_similarity": "explanation",
     "AML": "localization",
     "Backbone": "backbones",
     "MAC": "descriptors",

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from cvretrieval._parallel import progress_bar
 from cvretrieval._validation import check_number
 from cvretrieval.deep.inference import NetworkEstimator
-from cvretrieval.deep.local.map_geometry import AxisGeometry, GeometryTracer, MapGeometry
+from cvretrieval.deep.local.map_frame import region_in_original
+from cvretrieval.deep.local.map_geometry import GeometryTracer
 from cvretrieval.deep.localization.integral_map import IntegralMap
 from cvretrieval.deep.localization.region_search import best_region
-from cvretrieval.images import ImageReader, ReadImage, check_images
+from cvretrieval.images import ImageReader, check_images
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +180,7 @@ class AML(NetworkEstimator):
                 for i, image, (geometry, size, box, vector) in zip(indices, read, found, strict=True):
                     if not bool(torch.isfinite(vector).all()):
                         raise self._refuse_activations(i)
-                    boxes[i] = _in_original(box, geometry, size, image)
+                    boxes[i] = region_in_original(box, geometry, size, image)
                     vectors[i] = vector.cpu().numpy()
                 bar.update(len(indices))
         return boxes, vectors, wanted.cpu().numpy()
@@ -227,21 +228,3 @@ def _cosines(vectors: NDArray[np.float32], wanted: NDArray[Any]) -> NDArray[np.f
     # Row by row, not as a matrix product: equal images have equal scores.
     cosines: NDArray[np.float32] = np.einsum("ij,j->i", vectors, wanted, dtype=np.float64).astype(np.float32)
     return cosines
-
-
-def _in_original(
-    box: Sequence[int], geometry: MapGeometry, size: tuple[int, int], image: ReadImage
-) -> NDArray[np.float64]:
-    """Return the outer borders of a region in original pixels, no further than those of what was read."""
-    x1, y1, x2, y2 = box
-    height, width = size
-    corners = [
-        (_border(geometry.x, x1, width), _border(geometry.y, y1, height)),
-        (_border(geometry.x, x2, width), _border(geometry.y, y2, height)),
-    ]
-    return image.to_original(np.array(corners)).reshape(4)
-
-
-def _border(axis: AxisGeometry, cell: int, size: int) -> float:
-    """Return where the cell begins: half a step before the centre of what it sees."""
-    return min(max(axis.start + (cell - 0.5) * axis.step, -0.5), size - 0.5)
