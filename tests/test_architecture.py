@@ -51,7 +51,7 @@ ALLOWED = {
     "retrieval": FOUNDATION | STAGES | {"_kernels"},
     "deep": FOUNDATION | {"codebooks", "postprocessing"},
     "plotting": FOUNDATION | STAGES | {"_kernels", "retrieval"},
-    "cli": FOUNDATION | STAGES | {"_kernels", "retrieval", "plotting"},
+    "cli": FOUNDATION | STAGES | {"_kernels", "retrieval", "plotting", "deep"},
     "__main__": {"cli"},
 }
 

@@ -29,10 +29,12 @@ from cvretrieval.cli.method import (
     PcaOption,
     SeedOption,
     UprightOption,
+    VerifyOption,
     WordsOption,
     differences,
     make_retriever,
 )
+from cvretrieval.cli.networks import BackboneOption, LayerOption, ScalesOption, WeightsOption
 
 if TYPE_CHECKING:
     from cvretrieval import ImageRetriever
@@ -52,8 +54,13 @@ def index(
     max_size: MaxSizeOption = None,
     words: WordsOption = None,
     pca: PcaOption = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    layer: LayerOption = None,
+    scales: ScalesOption = None,
     exif: ExifOption = None,
     upright: UprightOption = None,
+    verify: VerifyOption = None,
     seed: SeedOption = None,
     on_error: OnErrorOption = OnError.skip,
     jobs: JobsOption = -1,
@@ -61,14 +68,16 @@ def index(
 ) -> None:
     """Index photos; run again to go on after an interruption or to bring the index up to date.
 
-    Images that are in the index unchanged are skipped. SIFT features, one vector each, and geometric verification.
+    Images that are in the index unchanged are skipped. One vector each, of SIFT features or by a network, and SIFT
+    features for geometric verification.
     """
     from cvretrieval import ImageRetriever
     from cvretrieval.retrieval.durable_folders import is_empty_folder
 
     options: dict[str, Any] = {
         "method": method and method.value, "features": features, "max_size": max_size, "words": words, "pca": pca,
-        "exif": exif and exif.value, "upright": upright, "seed": seed,
+        "exif": exif and exif.value, "upright": upright, "seed": seed, "verify": verify, "backbone": backbone,
+        "weights": weights, "layer": layer, "scales": scales,
     }  # fmt: skip
     session: dict[str, Any] = {"on_error": on_error.value, "n_jobs": jobs, "verbose": not quiet}
     if out.exists() and not is_empty_folder(out):

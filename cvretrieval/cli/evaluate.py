@@ -30,6 +30,7 @@ from cvretrieval.cli.method import (
     make_retriever,
 )
 from cvretrieval.cli.method_specs import parse_methods
+from cvretrieval.cli.networks import BackboneOption, LayerOption, ScalesOption, WeightsOption
 
 
 def evaluate(
@@ -57,8 +58,9 @@ def evaluate(
         typer.Option(
             "--method",
             "-m",
-            help="Row of the table: vlad, bow, fisher, hamming or asmk, with options of its own after a colon: "
-            "vlad:words=256,pca=128,verify=no,rerank=alpha-qe+diffusion. May be repeated.",
+            help="Row of the table: vlad, bow, fisher, hamming, asmk, or of a network gem, mac, spoc, crow, rmac, "
+            "netvlad, with options of its own after a colon: vlad:words=256,pca=128,verify=no,rerank=alpha-qe, "
+            "gem:backbone=resnet101,scales=1+0.7. May be repeated.",
             show_default="vlad",
         ),
     ] = None,
@@ -82,6 +84,10 @@ def evaluate(
     max_size: MaxSizeOption = None,
     words: WordsOption = None,
     pca: PcaOption = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    layer: LayerOption = None,
+    scales: ScalesOption = None,
     exif: ExifOption = None,
     upright: UprightOption = None,
     seed: SeedOption = None,
@@ -104,15 +110,13 @@ def evaluate(
     check_report(report)
     options: dict[str, Any] = {
         "features": features, "max_size": max_size, "words": words, "pca": pca, "exif": exif and exif.value,
-        "upright": upright, "seed": seed,
+        "upright": upright, "seed": seed, "backbone": backbone, "weights": weights, "layer": layer, "scales": scales,
     }  # fmt: skip
     session = {"on_error": on_error.value, "n_jobs": jobs, "verbose": not quiet and not as_json}
     retrievers = {}
     for name, own in parse_methods(method or ["vlad"], {**options, "verify": verify, "rerank": None}).items():
-        reranker, verified = own.pop("rerank"), own.pop("verify")
+        reranker = own.pop("rerank")
         retrievers[name] = make_retriever(own, reranker=reranker, n_verify=n_verify, **session)
-        if not verified:
-            retrievers[name].set_params(verifier=None)
     protocols = get_protocols(protocol or [])
     forms = [own_form for own_form in dict.fromkeys(rule.form for rule in protocols) if own_form is not None]
     if form is None and len(forms) > 1:

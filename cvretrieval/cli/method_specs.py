@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cvretrieval.cli.method import Exif, Method
+from cvretrieval.cli.method import Exif, Method, inapplicable
+from cvretrieval.cli.networks import parse_scales
 from cvretrieval.cli.rerankers import Rerank, make_reranker
 
 
@@ -19,7 +20,14 @@ def parse_methods(specs: Sequence[str], options: dict[str, Any]) -> dict[str, di
     """
     if len(set(specs)) < len(specs):
         raise ValueError(f"Each --method may be given once. Got {', '.join(specs)}.")
-    return {spec: {**options, **_parse(spec)} for spec in specs}
+    return {spec: _over(options, _parse(spec)) for spec in specs}
+
+
+def _over(options: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return a method's own options over those of the command line that mean something for it."""
+    verify = own.get("verify", options.get("verify", True))
+    left_out = inapplicable(own["method"], verify)
+    return {**{name: value for name, value in options.items() if name not in left_out}, **own}
 
 
 def _parse(spec: str) -> dict[str, Any]:
@@ -60,6 +68,17 @@ def _flag(text: str) -> bool:
     return answers[text]
 
 
+def _name(text: str) -> str:
+    if not text:
+        raise ValueError("a name is needed.")
+    return text
+
+
+def _scales(text: str) -> str:
+    parse_scales(text)
+    return text
+
+
 def _exif(text: str) -> str:
     try:
         return Exif(text).value
@@ -86,4 +105,8 @@ _OPTIONS: dict[str, Callable[[str], Any]] = {
     "seed": _seed,
     "verify": _flag,
     "rerank": _rerank,
+    "backbone": _name,
+    "weights": _name,
+    "layer": _name,
+    "scales": _scales,
 }

@@ -123,11 +123,9 @@ def _dump(value: dict[str, Any]) -> str:
 
 def _print(query: Any) -> None:
     print(f"{query.query}  ({query.seconds:.2f} s)")
-    if query.n_features == 0:
-        print("  no features in it: too small, blank or blurred to search with\n")
-        return
     if not query.hits:
-        print("  nothing found\n")
+        empty = query.n_features == 0
+        print("  no features in it: too small, blank or blurred to search with\n" if empty else "  nothing found\n")
         return
     rows = [
         (

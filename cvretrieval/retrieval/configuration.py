@@ -8,6 +8,7 @@ from typing import Any
 
 from sklearn.base import clone
 
+from cvretrieval._base import input_kind
 from cvretrieval._state import from_config, get_state, set_state, to_config
 from cvretrieval._validation import StoreError
 from cvretrieval.images import ImageReader
@@ -22,9 +23,9 @@ _STORED = ("metric", "n_verify", "max_train_images")
 
 def describe(retriever: Any, extractor: Any, encoder: Any) -> dict[str, Any]:
     """Return the JSON that `Store.create` keeps."""
-    reader = getattr(extractor, "reader", None) or ImageReader()
+    reader = Stages(extractor, encoder).reader or ImageReader()
     return {
-        "extractor": to_config(extractor),
+        "extractor": None if extractor is None else to_config(extractor),
         "encoder": to_config(encoder),
         # Threads belong to the session.
         "index": None if retriever.index is None else to_config(clone(retriever.index).set_params(n_jobs=None)),
@@ -45,10 +46,13 @@ def restore(store: Store) -> tuple[dict[str, Any], Stages]:
         reranker = None if config.get("reranker") is None else from_config(config["reranker"])
         index = None if config.get("index") is None else from_config(config["index"])
         check_engine(index)
+        encoder = from_config(config["encoder"])
+        if config["extractor"] is None and (input_kind(encoder) != "images" or verifier is not None):
+            raise ValueError("it has no extractor of the local features that other stages need")
         # The encoder among the parameters stays unfitted, as scikit-learn has it.
         parameters = {
-            "extractor": from_config(config["extractor"]),
-            "encoder": from_config(config["encoder"]),
+            "extractor": None if config["extractor"] is None else from_config(config["extractor"]),
+            "encoder": encoder,
             "index": index,
             "verifier": verifier,
             "reranker": reranker,
@@ -65,6 +69,29 @@ def learned_stages(store: Store, extractor: Any, kind: str) -> Stages:
         if model is not None:
             encoder = set_state(encoder, *model)
     return Stages(extractor, encoder, store.model, kind)
+
+
+def needs_features(retriever: Any, encoder: Any) -> bool:
+    """Whether any stage works on local features."""
+    return input_kind(encoder) != "images" or retriever.verifier is not None or _reranks_by_features(retriever)
+
+
+def check_features(retriever: Any, stages: Stages) -> None:
+    """Refuse to verify by local features that the index does not hold.
+
+    Raises
+    ------
+    ValueError
+    """
+    if stages.extractor is None and (retriever.verifier is not None or _reranks_by_features(retriever)):
+        raise ValueError(
+            "The index holds no local features to verify images by, because it was made without a verifier. Search "
+            "without one, or make an index with a verifier."
+        )
+
+
+def _reranks_by_features(retriever: Any) -> bool:
+    return retriever.reranker is not None and bool(getattr(retriever.reranker, "needs_verification", False))
 
 
 def check_engine(index: Any) -> None:

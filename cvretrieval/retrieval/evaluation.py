@@ -12,7 +12,9 @@ from sklearn import config_context
 from cvretrieval._peak_memory import PeakMemory
 from cvretrieval.datasets import RetrievalDataset
 from cvretrieval.metrics import EvaluationResult, evaluate_rankings, get_protocols
+from cvretrieval.retrieval.configuration import needs_features
 from cvretrieval.retrieval.searching import method_of
+from cvretrieval.retrieval.stages import steps_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,16 +161,16 @@ def _agreed(what: str, wanted: Mapping[str, str | None]) -> str | None:
 
 
 def _set_exif(retriever: Any, exif: str) -> None:
-    """Give the stage that reads the images a reader with that orientation."""
+    """Give the stages that read the images a reader with that orientation."""
     from sklearn.base import clone
 
     from cvretrieval import SIFT
     from cvretrieval.images import ImageReader
 
-    if retriever.extractor is None:
+    if retriever.extractor is None and needs_features(retriever, retriever.encoder):
         retriever.set_params(extractor=SIFT(root=True))
-    stages = [stage for stage in (retriever.extractor, retriever.encoder) if hasattr(stage, "reader")]
-    for stage in stages:
+    steps = [] if retriever.encoder is None else steps_of(retriever.encoder)
+    for stage in (stage for stage in (retriever.extractor, *steps) if hasattr(stage, "reader")):
         reader = ImageReader() if stage.reader is None else clone(stage.reader)
         stage.set_params(reader=reader.set_params(exif=exif))
 

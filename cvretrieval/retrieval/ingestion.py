@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ from cvretrieval._state import get_state, set_state
 from cvretrieval._validation import ImageReadError
 from cvretrieval.images import describe_source
 from cvretrieval.local_features import LocalFeatures
+from cvretrieval.retrieval.describing import describe_images
 from cvretrieval.retrieval.learning import StoredFeatures, learn
 from cvretrieval.retrieval.records import ImageRecord, ShardRecord
-from cvretrieval.retrieval.rows import Rows, join_rows
+from cvretrieval.retrieval.rows import Rows, is_blank, join_rows
 from cvretrieval.retrieval.sources import Source, plan
 from cvretrieval.retrieval.stages import Described, Stages
 from cvretrieval.retrieval.store import Store
@@ -104,40 +104,34 @@ def _extract(
     verbose: bool | int,
 ) -> None:
     """Describe images in parallel and commit them shard by shard; what is finished survives a later failure."""
-    blocks = block_slices(len(sources), _BLOCK_IMAGES)
-    results = map_blocks(
-        partial(_describe_block, stages.serial(), encode=stages.is_learned),
-        ([source.image for source in sources[block]] for block in blocks),
-        n_jobs=n_jobs,
-        weights=[block.stop - block.start for block in blocks],
-        description="features",
-        verbose=verbose,
-    )
+    images = [source.image for source in sources]
+    results = describe_images(stages, images, block_images=_BLOCK_IMAGES, n_jobs=n_jobs, verbose=verbose)
     shard_images = min(max(_SHARD_IMAGES, len(sources) // _SHARDS), _MOST_SHARD_IMAGES)
     first = 0
     shard: list[Described] = []
     try:
         with closing(results):
             for described in results:
-                shard += described
-                if len(shard) >= shard_images or (on_error == "raise" and any(image.reason for image in described)):
+                shard += [image for image, _ in described]
+                if len(shard) >= shard_images or (on_error == "raise" and any(image.reason for image in shard)):
                     ready, shard = shard, []
                     ready_sources = sources[first : first + len(ready)]
                     first += len(ready)
-                    _commit(store, ready_sources, ready, report, on_error)
+                    _commit(store, ready_sources, ready, report, on_error, stages.takes_images)
     except BaseException:
         # Interrupted between two commits: keep what is finished, then let the interruption go on.
-        _commit(store, sources[first : first + len(shard)], shard, report, "skip")
+        _commit(store, sources[first : first + len(shard)], shard, report, "skip", stages.takes_images)
         raise
-    _commit(store, sources[first : first + len(shard)], shard, report, on_error)
-
-
-def _describe_block(stages: Stages, images: list[Any], *, encode: bool) -> list[Described]:
-    return stages.describe(images, encode=encode)
+    _commit(store, sources[first : first + len(shard)], shard, report, on_error, stages.takes_images)
 
 
 def _commit(
-    store: Store, sources: list[Source], described: list[Described], report: IndexingReport, on_error: str
+    store: Store,
+    sources: list[Source],
+    described: list[Described],
+    report: IndexingReport,
+    on_error: str,
+    by_image: bool,
 ) -> None:
     """Write one shard and commit its rows; then report, or raise for, the images that could not be read."""
     if on_error == "raise":
@@ -145,7 +139,7 @@ def _commit(
     else:
         readable = list(range(len(described)))
     if readable:
-        rows = [_record(sources[i], described[i]) for i in readable]
+        rows = [_record(sources[i], described[i], by_image) for i in readable]
         images = [described[i] for i in readable if not described[i].reason]
         store.write_shard(rows, _features(images), _vectors(images))
     for i in readable:
@@ -158,23 +152,29 @@ def _commit(
         else:
             report.n_replaced += source.known
             report.n_added += not source.known
-            report.n_empty += image.features is not None and image.n_features == 0
+            report.n_empty += _is_empty(image, by_image)
     for source, image in zip(sources, described, strict=True):
         if image.reason and on_error == "raise":
             raise ImageReadError(source.path or describe_source(source.image), image.reason)
 
 
-def _record(source: Source, image: Described) -> ImageRecord:
+def _is_empty(image: Described, by_image: bool) -> bool:
+    """Whether there is nothing to find an image by."""
+    if by_image:
+        return image.vector is not None and is_blank(image.vector)
+    return image.n_features == 0
+
+
+def _record(source: Source, image: Described, by_image: bool) -> ImageRecord:
     if image.reason:
         return ImageRecord(source.id, source.path, source.size, source.mtime_ns, status="failed", reason=image.reason)
     width, height = (0, 0) if image.features is None else image.features.image_size or (0, 0)
-    has_something = image.n_features > 0 or image.features is None
     return ImageRecord(
         source.id,
         source.path,
         source.size,
         source.mtime_ns,
-        status="ok" if has_something else "empty",
+        status="empty" if _is_empty(image, by_image) else "ok",
         width=int(width),
         height=int(height),
         n_features=image.n_features,

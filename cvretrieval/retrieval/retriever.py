@@ -34,11 +34,12 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
     Parameters
     ----------
     extractor : estimator or None, default=None
-        Images → `LocalFeatures`; None means ``SIFT(root=True)``.
+        Images → `LocalFeatures`; None means ``SIFT(root=True)``, or none at all where neither the encoder nor a
+        verifier or reranker needs local features.
     encoder : estimator or None, default=None
         Local features → vectors (`VLAD`, or a Pipeline beginning with an encoder) or visual words (`HammingEmbedding`,
-        `ASMK`), or images → vectors; None means ``VLAD(n_words=64, residual_norm=True, local_coordinates=True,
-        power=0.2)``. `fit` learns a copy of it.
+        `ASMK`), or images → vectors (`deep.GeM`, …); None means ``VLAD(n_words=64, residual_norm=True,
+        local_coordinates=True, power=0.2)``. `fit` learns a copy of it.
     index : VectorIndex or None, default=None
         Engine that finds the images, without vectors: `InvertedIndex` for sparse bags of words, for `HammingEmbedding`
         and for `ASMK`, `BinaryIndex` for vectors of bytes, or an approximate one for dense vectors; None means
@@ -159,15 +160,19 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
         """
         self._check_parameters()
         # Copies, not clones: a clone of an encoder would forget the words of the codebook it was given.
-        extractor = copy.deepcopy(self.extractor) if self.extractor is not None else SIFT(root=True)
         default = VLAD(n_words=64, residual_norm=True, local_coordinates=True, power=0.2)
         encoder = copy.deepcopy(self.encoder) if self.encoder is not None else default
+        extractor = copy.deepcopy(self.extractor)
+        if extractor is None and configuration.needs_features(self, encoder):
+            extractor = SIFT(root=True)
         configuration.check_index(self._template(), encoder)
+        stages = Stages(extractor, encoder, kind=self._template().kind)
+        stages.prepare()
         config = configuration.describe(self, extractor, encoder)
         path, cleanup = self._new_location()
         try:
             Store.create(path, config).close()
-            self._attach(path, Stages(extractor, encoder, kind=self._template().kind), cleanup)
+            self._attach(path, stages, cleanup)
             self.add(X, ids=ids)
         except BaseException:
             # A temporary index is of no use to anyone; one with a location resumes where it stopped.
@@ -264,6 +269,7 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
         """
         self._check_open()
         check_number(self, "k", k, low=1, integer=True)
+        configuration.check_features(self, self._stages)
         self._reload()
         return searching.search(self, X, int(k), ids=ids, boxes=boxes, within=within)
 
@@ -349,6 +355,7 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
             stored, stages = configuration.restore(store)
         retriever = cls(**{**stored, **parameters})
         retriever._check_parameters()
+        configuration.check_features(retriever, stages)
         retriever._attach(Path(path), stages, None)
         return retriever
 

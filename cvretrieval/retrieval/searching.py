@@ -6,24 +6,23 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import config_context
 
-from cvretrieval._parallel import map_blocks
 from cvretrieval._validation import ImageReadError, StoreError
 from cvretrieval.images import ImageRegion, check_images
 from cvretrieval.local_features import ImageFeatures
 from cvretrieval.retrieval import reranking
+from cvretrieval.retrieval.describing import describe_images
 from cvretrieval.retrieval.outline import query_outline
 from cvretrieval.retrieval.records import ImageRecord, Snapshot, StaleSnapshotError
 from cvretrieval.retrieval.reranking import Verdicts
 from cvretrieval.retrieval.result import Hit, QueryResult, SearchResult
 from cvretrieval.retrieval.rows import Rows, is_blank, join_rows
-from cvretrieval.retrieval.stages import Described, Stages, describe_query
+from cvretrieval.retrieval.stages import Stages, describe_query
 
 # A search meets a compaction once at most; more often than this, something else is wrong.
 _ATTEMPTS = 10
@@ -92,7 +91,7 @@ def search(
     # A report must still say what was done when the defaults have changed.
     with config_context(print_changed_only=False):
         method = method_of(retriever)
-    return SearchResult(results, method, info, failures, getattr(retriever._stages.extractor, "reader", None))
+    return SearchResult(results, method, info, failures, retriever._stages.reader)
 
 
 def method_of(retriever: Any) -> dict[str, str]:
@@ -130,15 +129,17 @@ def _image_queries(
     queries: list[_Query] = []
     failures: list[tuple[str, str]] = []
     # The features of a query take longer than its search, so each query is a task of its own.
-    described = map_blocks(
-        partial(_describe_query, stages.serial()),
+    blocks = describe_images(
+        stages,
         regions,
+        block_images=1,
         n_jobs=retriever.n_jobs,
-        weights=[1] * len(regions),
+        as_queries=True,
         description="queries",
         unit="query",
         verbose=retriever.verbose and len(regions) > 1,
     )
+    described = (query for block in blocks for query in block)
     for image, region, (described_image, seconds) in zip(images, regions, described, strict=True):
         name = describe_query(image)
         if described_image.reason:
@@ -162,12 +163,6 @@ def _region(image: Any, box: Any) -> Any:
     if len(box) != 4:
         raise ValueError(f"A box is x1, y1, x2, y2. Got {box!r} instead.")
     return ImageRegion(image, (float(box[0]), float(box[1]), float(box[2]), float(box[3])))
-
-
-def _describe_query(stages: Stages, image: Any) -> tuple[Described, float]:
-    start = time.perf_counter()
-    described = stages.describe([image], encode=stages.is_learned, as_queries=True)[0]
-    return described, time.perf_counter() - start
 
 
 def _indexed_queries(retriever: Any, snapshot: Snapshot, ids: list[str]) -> list[_Query]:
@@ -202,7 +197,8 @@ def _keys_of(snapshot: Snapshot, ids: Sequence[str]) -> list[int]:
 def _rank(
     retriever: Any, queries: list[_Query], k: int, by_key: Mapping[int, ImageRecord], allowed: Sequence[int] | None
 ) -> None:
-    searchable = [query for query in queries if _is_searchable(query)]
+    by_image = retriever._stages.takes_images
+    searchable = [query for query in queries if _is_searchable(query, by_image)]
     if not searchable or not by_key:
         return
     start = time.perf_counter()
@@ -238,9 +234,11 @@ def _rank(
             known.clear()
 
 
-def _is_searchable(query: _Query) -> bool:
+def _is_searchable(query: _Query, by_image: bool) -> bool:
     """Whether there is anything to search by: an image without features has no word, and a vector of zeros."""
-    if query.vector is None or (query.features is not None and not len(query.features.descriptors)):
+    if query.vector is None:
+        return False
+    if not by_image and query.features is not None and not len(query.features.descriptors):
         return False
     return not is_blank(query.vector)
 

@@ -67,18 +67,42 @@ class Stages:
         return input_kind(self.encoder) == "images"
 
     @property
+    def reader(self) -> Any:
+        """What the extractor, or else the encoder of images, reads images by; None is the default reader."""
+        return getattr(steps_of(self.encoder)[0] if self.extractor is None else self.extractor, "reader", None)
+
+    @property
+    def extracts_in_batches(self) -> bool:
+        """Whether local features come from a network, which wants many images at once and the caller's thread."""
+        return hasattr(self.extractor, "batch_size")
+
+    @property
+    def encodes_in_batches(self) -> bool:
+        """Whether vectors come from such a network."""
+        return self.takes_images and hasattr(steps_of(self.encoder)[0], "batch_size")
+
+    @property
+    def batch_size(self) -> int:
+        """Images that the networks among the stages compute at once; 1 if there are none."""
+        stages = (self.extractor, steps_of(self.encoder)[0])
+        return max(int(getattr(stage, "batch_size", 1)) for stage in stages)
+
+    @property
     def treats_queries_apart(self) -> bool:
         """Whether the features of queries get several words each, where those of images have one."""
         return any(getattr(step, "n_query_words", 1) > 1 for step in steps_of(self.encoder))
 
     def describe(self, sources: Sequence[Any], *, encode: bool, as_queries: bool = False) -> list[Described]:
         """Describe images; one that cannot be read does not disturb the others."""
+        if not len(sources):
+            return []
         try:
             return self._describe(sources, encode, as_queries)
         except ImageReadError as error:
             if len(sources) == 1:
                 return [Described(reason=error.reason)]
-            return [self.describe([source], encode=encode, as_queries=as_queries)[0] for source in sources]
+            halves = sources[: len(sources) // 2], sources[len(sources) // 2 :]
+            return [one for half in halves for one in self.describe(half, encode=encode, as_queries=as_queries)]
 
     def encode(self, features: LocalFeatures, *, as_queries: bool = False) -> Rows:
         """Return the vectors, or the like, of stored features: a row for each image."""
@@ -100,6 +124,21 @@ class Stages:
     def serial(self) -> Stages:
         """Return the same stages without parallelism or progress bars of their own, for use inside a worker."""
         return Stages(_serial(self.extractor), _serial(self.encoder), self.model, self.kind)
+
+    def prepare(self) -> None:
+        """Let stages that can say so say now what they lack, such as the weights of a network, and keep it ready.
+
+        Raises
+        ------
+        ValueError, ImportError, StoreError
+        """
+        for stage in (self.extractor, *steps_of(self.encoder)):
+            if hasattr(stage, "prepare"):
+                stage.prepare()
+
+    def without_extractor(self) -> Stages:
+        """Return the encoder of images alone."""
+        return Stages(None, self.encoder, self.model, self.kind)
 
     def _transform(self, X: Any, as_queries: bool) -> Rows:
         if as_queries and self.treats_queries_apart:
