@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cvretrieval import PCAWhitening
-from cvretrieval.deep import MAC, RMAC, Backbone, CroW, DeepLocalFeatures, GeM, NetVLAD, SPoC
+from cvretrieval.deep import MAC, RMAC, Backbone, CroW, DeepLocalFeatures, GeM, NetVLAD, NeuralCodes, SPoC
 
 # 128 channels at an eighth of the resolution: milliseconds an image.
 BACKBONE = Backbone("resnet18", weights=None, layer="layer2")
@@ -18,6 +18,8 @@ PLAIN = {
     "GeM-scales": GeM(BACKBONE, p=2.5, scales=(1.0, 2**-0.5, 0.5)),
     "RMAC": RMAC(BACKBONE),
     "RMAC-global": RMAC(BACKBONE, levels=2, include_global=True, scales=(1, 1.5)),
+    "NeuralCodes": NeuralCodes(Backbone("squeezenet1_1", weights=None), input_size=64),
+    "NeuralCodes-map": NeuralCodes(BACKBONE, input_size=40, resize="crop", relu=False),
 }
 
 #: learn from images

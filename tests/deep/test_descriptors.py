@@ -202,7 +202,7 @@ def test_the_callers_module_is_left_as_it_was(image):
 def test_the_network_is_built_once(image, monkeypatch):
     built = []
     build = Backbone.build
-    monkeypatch.setattr(Backbone, "build", lambda self: built.append(1) or build(self))
+    monkeypatch.setattr(Backbone, "build", lambda self, **options: built.append(1) or build(self, **options))
     estimator = GeM(Backbone("resnet18", weights=None, layer="layer1"))
     for p in (1.0, 2.0, 3.0):
         estimator.set_params(p=p).transform([image])

@@ -13,9 +13,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from torch import nn
 
-from cvretrieval._validation import check_number
+from cvretrieval._validation import check_choice, check_number
 from cvretrieval.deep.backbones.checkpoints import check_weights_loaded, load_weights, read_weights
-from cvretrieval.deep.backbones.cutting import CutNetwork, last_map, set_strides
+from cvretrieval.deep.backbones.cutting import CutNetwork, last_map, last_vector, set_strides
 from cvretrieval.deep.backbones.normalization import IMAGENET, Normalization, NormalizedNetwork
 from cvretrieval.deep.backbones.timm_models import build_timm
 from cvretrieval.deep.backbones.torchvision_models import build_torchvision
@@ -83,10 +83,16 @@ class Backbone(BaseEstimator):
         self.std = std
         self.random_state = random_state
 
-    def build(self) -> nn.Module:
+    def build(self, *, end: str = "map") -> nn.Module:
         """Return the network: images (B, 3, H, W), RGB in [0, 1] → maps (B, C, h, w).
 
         A module given as `model` is part of it, not copied, unless strides or weights change it.
+
+        Parameters
+        ----------
+        end : {"map", "vector"}, default="map"
+            Where a network by name ends if `layer` is None. "vector": before its last fully connected layer, as
+            `NeuralCodes` has it; of networks without one after their last step.
 
         Raises
         ------
@@ -96,6 +102,7 @@ class Backbone(BaseEstimator):
             If the weights cannot be had, or do not fit the network.
         """
         self._check_parameters()
+        check_choice("Backbone.build", "end", end, ("map", "vector"))
         path = self.weights_path()
         if isinstance(self.model, nn.Module):
             name, network, normalization = type(self.model).__name__, self.model, None
@@ -104,7 +111,7 @@ class Backbone(BaseEstimator):
                 network = copy.deepcopy(network)
         else:
             name = self.model
-            network, normalization, loaded = self._build_named(None if path is not None else self.weights)
+            network, normalization, loaded = self._build_named(None if path is not None else self.weights, end)
         if network is not self.model:
             network.eval()
         if path is not None:
@@ -112,7 +119,7 @@ class Backbone(BaseEstimator):
         set_strides(network, self.strides)
         layer = self.layer
         if layer is None and not isinstance(self.model, nn.Module) and not name.startswith(_TIMM):
-            layer = last_map(network, name)
+            layer = last_map(network, name) if end == "map" else last_vector(network)
         cut = network if layer is None else CutNetwork(network, layer).train(network.training)
         if loaded is not None:
             # Where a network is cut its weights have kept their names behind that of the cut's own part.
@@ -120,12 +127,14 @@ class Backbone(BaseEstimator):
         normalization = self._normalization(normalization)
         return cut if normalization is None else NormalizedNetwork(cut, normalization).train(cut.training)
 
-    def _build_named(self, weights: Any) -> tuple[nn.Module, Normalization, set[str] | None]:
-        build = build_timm if str(self.model).startswith(_TIMM) else build_torchvision
+    def _build_named(self, weights: Any, end: str) -> tuple[nn.Module, Normalization, set[str] | None]:
+        name = str(self.model)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return build(str(self.model).removeprefix(_TIMM), weights)
+            if name.startswith(_TIMM):
+                return build_timm(name.removeprefix(_TIMM), weights, pooled=end == "vector")
+            return build_torchvision(name, weights)
 
     def weights_path(self) -> str | None:
         """Return the file that the weights are in, or None if they are given by name or not at all."""

@@ -68,6 +68,22 @@ def last_map(network: nn.Module, name: str) -> str:
     return names[last - 1] if isinstance(modules.get(names[last]), nn.MaxPool2d) else names[last]
 
 
+def last_vector(network: nn.Module) -> str:
+    """Return the name of the step whose output the last fully connected layer of a network takes.
+
+    Without such a layer (SqueezeNet) it is the last step. Dropout, which does nothing in evaluation, is passed over.
+    """
+    modules = dict(network.named_modules())
+    names = node_names(network)
+    linear = [i for i, step in enumerate(names) if isinstance(modules.get(step), nn.Linear)]
+    if not linear:
+        return names[-1]
+    last = linear[-1] - 1
+    while last > 0 and (isinstance(modules.get(names[last]), nn.Dropout) or names[last].startswith("dropout")):
+        last -= 1
+    return names[last]
+
+
 def set_strides(network: nn.Module, strides: Sequence[tuple[str, int]]) -> None:
     """Set the stride of every convolution and pooling in a layer that has one above 1; in place."""
     modules = dict(network.named_modules())

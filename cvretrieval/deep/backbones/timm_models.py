@@ -11,7 +11,9 @@ from cvretrieval._validation import StoreError
 from cvretrieval.deep.backbones.normalization import IMAGENET, Normalization
 
 
-def build_timm(name: str, weights: str | None) -> tuple[nn.Module, Normalization, set[str] | None]:
+def build_timm(
+    name: str, weights: str | None, *, pooled: bool = False
+) -> tuple[nn.Module, Normalization, set[str] | None]:
     """Return a network without its classifier, its normalisation, and the names of the weights it has, or None.
 
     Parameters
@@ -19,6 +21,8 @@ def build_timm(name: str, weights: str | None) -> tuple[nn.Module, Normalization
     name : str
         As in ``timm.list_models()``, with the tag of the weights or without.
     weights : "default" or None
+    pooled : bool, default=False
+        Whether it ends with the vector that its classifier takes, rather than the map before.
 
     Raises
     ------
@@ -37,7 +41,8 @@ def build_timm(name: str, weights: str | None) -> tuple[nn.Module, Normalization
         )
     network = None
     try:
-        network = timm.create_model(name, pretrained=weights is not None, num_classes=0, global_pool="")
+        options = {} if pooled else {"global_pool": ""}
+        network = timm.create_model(name, pretrained=weights is not None, num_classes=0, **options)
     except (OSError, RuntimeError, ValueError) as error:  # no network, no such file, no weights of this name
         if weights is None:
             raise

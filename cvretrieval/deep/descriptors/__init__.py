@@ -5,7 +5,8 @@ from cvretrieval.deep.descriptors.crow import CroW
 from cvretrieval.deep.descriptors.gem import GeM
 from cvretrieval.deep.descriptors.mac import MAC
 from cvretrieval.deep.descriptors.netvlad import NetVLAD
+from cvretrieval.deep.descriptors.neural_codes import NeuralCodes
 from cvretrieval.deep.descriptors.rmac import RMAC
 from cvretrieval.deep.descriptors.spoc import SPoC
 
-__all__ = ["MAC", "RMAC", "CroW", "GeM", "MapDescriptor", "NetVLAD", "SPoC"]
+__all__ = ["MAC", "RMAC", "CroW", "GeM", "MapDescriptor", "NetVLAD", "NeuralCodes", "SPoC"]

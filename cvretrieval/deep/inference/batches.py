@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,13 @@ from cvretrieval.images import ImageReader, ReadImage
 
 # Images of all sizes that wait for others of their size, in batches: 150 MB at 1024 pixels and 16 images a batch.
 _WAITING_BATCHES = 4
+
+
+class ImageSource(Protocol):
+    """What images are read by: an `ImageReader`, or something that goes on from what it read."""
+
+    def read(self, source: Any, *, color: str = ...) -> ReadImage:
+        """Read one image."""
 
 
 class ImageBatch(NamedTuple):
@@ -45,7 +52,7 @@ def limited_reader(reader: ImageReader | None, image_size: int | None) -> ImageR
 
 
 def image_batches(
-    images: Sequence[Any], reader: ImageReader, batch_size: int, n_workers: int | None
+    images: Sequence[Any], reader: ImageSource, batch_size: int, n_workers: int | None
 ) -> Iterator[ImageBatch]:
     """Yield all images, at most `batch_size` of one size at once; none is distorted or padded.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from cvretrieval._base import ImageInputMixin
 from cvretrieval._validation import check_choice, check_number
 from cvretrieval.deep.backbones.backbone import check_backbone
-from cvretrieval.deep.inference.batches import limited_reader
+from cvretrieval.deep.inference.batches import ImageSource, limited_reader
 from cvretrieval.deep.inference.devices import DTYPES, resolve_device
 from cvretrieval.deep.inference.fitted_network import check_fitted_network, fitted_network
 from cvretrieval.deep.inference.network import NetworkCache, PreparedNetwork, network_key, prepare_network
@@ -74,13 +74,16 @@ class NetworkEstimator(ImageInputMixin, BaseEstimator, ABC):
             images,
             self._prepare(),
             function,
-            reader=limited_reader(self.reader, self.image_size),
+            reader=self._image_reader(),
             scales=self.scales,
             dtype=self.dtype,
             batch_size=self.batch_size,
             n_workers=self.n_workers,
             around=around,
         )
+
+    def _image_reader(self) -> ImageSource:
+        return limited_reader(self.reader, self.image_size)
 
     def _cache(self) -> NetworkCache:
         cache: NetworkCache = self.__dict__.setdefault("_network_cache", NetworkCache())
@@ -89,10 +92,17 @@ class NetworkEstimator(ImageInputMixin, BaseEstimator, ABC):
     def _prepare(self) -> PreparedNetwork:
         """Return the network on its device, the one of the last call if it is still the same."""
         backbone, device = check_backbone(self.backbone), resolve_device(self.device)
-        key = network_key(backbone, device)
-        prepared: PreparedNetwork = self._cache().get("network", key, lambda: prepare_network(backbone, device))
+        options = self._network_options()
+        key = (network_key(backbone, device), options)
+        prepared: PreparedNetwork = self._cache().get(
+            "network", key, lambda: prepare_network(backbone, device, **options)
+        )
         check_fitted_network(type(self).__name__, backbone, prepared, self.__dict__.get("network_"))
         return prepared
+
+    def _network_options(self) -> dict[str, Any]:
+        """Return what the network is tried out with, and must return; see `PreparedNetwork`."""
+        return {}
 
     def _refuse_activations(self, image: int) -> ValueError:
         narrow = "; dtype='float16' may be too narrow for this network" if self.dtype == "float16" else ""

@@ -28,7 +28,16 @@ _shared_lock = threading.Lock()
 
 
 class PreparedNetwork:
-    """A network that was found to turn images into finite feature maps.
+    """A network that was found to turn images into finite feature maps, or vectors.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    device : device
+    size : int, default=224
+        Side of the image that it is tried out with.
+    end : {"map", "vector"}, default="map"
+        What it is to return; a map is a vector, too.
 
     Attributes
     ----------
@@ -37,16 +46,21 @@ class PreparedNetwork:
     device : torch.device
     n_channels : int
         Channels of its maps.
+    n_values : int
+        Values of the whole map or vector of an image of this size.
     """
 
-    def __init__(self, backbone: Backbone, device: torch.device) -> None:
-        network = backbone.build()
+    def __init__(self, backbone: Backbone, device: torch.device, *, size: int = PROBE_SIZE, end: str = "map") -> None:
+        network = backbone.build(end=end)
         if isinstance(backbone.model, nn.Module) and any(_place(value) != _place(device) for value in _values(network)):
             network = copy.deepcopy(network)  # moving it would move the caller's
         self.network = network.to(device)
         self.device = device
-        self.n_channels = self._probe(type(backbone.model).__name__ if isinstance(backbone.model, nn.Module) else
-                                      str(backbone.model))  # fmt: skip
+        model = backbone.model
+        name = type(model).__name__ if isinstance(model, nn.Module) else str(model)
+        shape = self._probe(name, size, end)
+        self.n_channels = int(shape[1])
+        self.n_values = int(shape.numel())
 
     @cached_property
     def digest(self) -> str:
@@ -59,8 +73,7 @@ class PreparedNetwork:
             found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return found.hexdigest()
 
-    def _probe(self, name: str) -> int:
-        size = PROBE_SIZE
+    def _probe(self, name: str, size: int, end: str) -> torch.Size:
         try:
             with torch.inference_mode(), evaluating(self.network):
                 found = self.network(torch.full((1, 3, size, size), 0.5, device=self.device))
@@ -68,17 +81,18 @@ class PreparedNetwork:
             raise ValueError(
                 f"The backbone {name} does not take RGB images of shape (1, 3, {size}, {size}): {error}"
             ) from error
-        if not isinstance(found, Tensor) or found.dim() != 4:
+        if not isinstance(found, Tensor) or found.dim() not in ((4,) if end == "map" else (2, 4)):
+            expected = "feature maps (B, C, H, W)" if end == "map" else "vectors (B, D) or feature maps (B, C, H, W)"
             what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(
-                f"The backbone {name} must return feature maps (B, C, H, W). Got {what} instead; say where to cut it: "
+                f"The backbone {name} must return {expected}. Got {what} instead; say where to cut it: "
                 f"Backbone(…, layer=…)."
             )
         if not bool(torch.isfinite(found).all()):
             raise ValueError(
                 f"The backbone {name} returns NaN or infinite activations of a grey image; check its weights."
             )
-        return int(found.shape[1])
+        return found.shape
 
 
 def network_key(backbone: Backbone, device: torch.device) -> Hashable:
@@ -92,16 +106,18 @@ def network_key(backbone: Backbone, device: torch.device) -> Hashable:
     return repr(sorted(params.items(), key=lambda item: item[0])), str(device), version
 
 
-def prepare_network(backbone: Backbone, device: torch.device) -> PreparedNetwork:
+def prepare_network(
+    backbone: Backbone, device: torch.device, *, size: int = PROBE_SIZE, end: str = "map"
+) -> PreparedNetwork:
     """Return the network on its device; networks by name are shared, so nobody may change them."""
     by_chance = backbone.weights is None and not isinstance(backbone.random_state, (int, np.integer))
     if isinstance(backbone.model, nn.Module) or by_chance:
-        return PreparedNetwork(backbone, device)
-    key = network_key(backbone, device)
+        return PreparedNetwork(backbone, device, size=size, end=end)
+    key = (network_key(backbone, device), size, end)
     with _shared_lock:
         found = _shared.get(key)
         if found is None:
-            found = _shared[key] = PreparedNetwork(backbone, device)
+            found = _shared[key] = PreparedNetwork(backbone, device, size=size, end=end)
         return found
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cvretrieval._validation import ImageReadError
-from cvretrieval.deep.inference.batches import image_batches
+from cvretrieval.deep.inference.batches import ImageSource, image_batches
 from cvretrieval.deep.inference.devices import is_out_of_memory, precision
 from cvretrieval.deep.inference.network import PROBE_SIZE, PreparedNetwork, evaluating
-from cvretrieval.images import ImageReader, ReadImage, describe_source
+from cvretrieval.images import ReadImage, describe_source
 
 Pooled = TypeVar("Pooled")
 
@@ -49,7 +49,7 @@ def run_images(
     network: PreparedNetwork,
     function: Callable[[Tensor], Any],
     *,
-    reader: ImageReader,
+    reader: ImageSource,
     scales: Sequence[float] = (1.0,),
     dtype: str = "float32",
     batch_size: int = 16,
@@ -65,7 +65,7 @@ def run_images(
     network : PreparedNetwork
     function : callable
         From a feature map (B, C, H, W), float32, to anything; runs without gradients.
-    reader : ImageReader
+    reader : ImageReader, or what reads as it does
     scales : sequence of float
         Factors that the images, as they were read, are resized by.
     dtype : str
