@@ -196,6 +196,16 @@ def test_several_words_of_approximate_assignment(rng):
     assert len(found.words) == 60 and set(slow.nearest(rows[:1], codebook.cluster_centers_, 59)[0]) <= set(found.words)
 
 
+@pytest.mark.parametrize("n_query_words", [1, 3])
+def test_approximate_assignment_names_the_image_that_is_not_finite(X, n_query_words):
+    codebook = KMeansCodebook(12, assignment="approximate", random_state=0).fit(X)
+    encoder = ASMK(codebook=codebook, n_query_words=n_query_words).fit(X)
+    X = [rows.copy() for rows in X * 20]
+    X[93][2, 5] = np.nan
+    with pytest.raises(ValueError, match=r"NaN.*image 93|image 93.*NaN"):
+        encoder.transform_queries(X)
+
+
 def test_large_codebooks_are_assigned_approximately(rng, monkeypatch):
     monkeypatch.setattr("cvretrieval.encoders.feature_words.EXACT_WORDS", 20)
     X = [rng.normal(size=(500, 6)).astype(np.float32)]

@@ -59,24 +59,34 @@ class FeatureWords:
         """Return the words of a block of images, int32 of shape (n_descriptors, n_nearest), the nearest first."""
         if self._is_euclidean:
             return self._nearest(X, block, self._n_nearest)
-        first = self._predict(X, block)[:, None]
         if self._n_nearest == 1:
-            return first
-        near = self._several(X, block)
+            return self._predict(X, block)[:, None]
+        near = self._in_cells(X, block)
+        if near is not None and (near[:, -1] >= 0).all():
+            # The nearest in the cells that the codebook looks into is what it predicts.
+            return near
+        first = self._predict(X, block)[:, None]
+        near = self._nearest(X, block, self._n_nearest) if near is None else self._completed(near, X, block)
         others = np.argsort(near == first, axis=1, kind="stable")[:, : self._n_nearest - 1]
         return np.hstack([first, np.take_along_axis(near, others, axis=1)])
 
-    def _several(self, X: LocalFeatures, block: slice) -> NDArray[np.int32]:
+    def _in_cells(self, X: LocalFeatures, block: slice) -> NDArray[np.int32] | None:
+        """Return the nearest words in the cells of approximate assignment, −1 for none; None if there are no cells."""
         search = getattr(self._codebook, "search_", self._codebook)
         if not hasattr(search, "assign_several"):
-            return self._nearest(X, block, self._n_nearest)
-        near: NDArray[np.int32] = search.assign_several(X[block], self._n_nearest, owner=self._owner)
-        few = np.flatnonzero(near[:, -1] < 0)
-        if len(few):
-            every = NearestWords(self._centers, self._n_nearest, self._owner)
-            for i in few + X.offsets[block.start]:
-                # One by one, so that neighbours cannot change a bit; they are few.
-                near[i - X.offsets[block.start]] = every.assign(X.descriptors[i : i + 1], block.start)[0]
+            return None
+        part = X[block]
+        self._check_finite(part, block)
+        near: NDArray[np.int32] = search.assign_several(part, self._n_nearest, owner=self._owner)
+        return near
+
+    def _completed(self, near: NDArray[np.int32], X: LocalFeatures, block: slice) -> NDArray[np.int32]:
+        """Find the words of descriptors whose cells hold too few among all."""
+        every = NearestWords(self._centers, self._n_nearest, self._owner)
+        start = X.offsets[block.start]
+        for i in np.flatnonzero(near[:, -1] < 0):
+            # One by one, so that neighbours cannot change a bit; they are few.
+            near[i] = every.assign(X.descriptors[start + i : start + i + 1], block.start)[0]
         return near
 
     def _nearest(self, X: LocalFeatures, block: slice, n_nearest: int) -> NDArray[np.int32]:
@@ -98,9 +108,7 @@ class FeatureWords:
         part = X[block]
         if not part.n_descriptors:
             return np.empty(0, dtype=np.int32)
-        finite = finite_rows(part.descriptors)
-        if not finite.all():
-            raise non_finite_descriptors(self._owner, block.start + int(part.image_index()[~finite].min()))
+        self._check_finite(part, block)
         takes_features = getattr(self._codebook, "input_kind", None) == LocalFeaturesInputMixin.input_kind
         words = np.asarray(self._codebook.predict(part if takes_features else part.descriptors))
         if words.shape != (part.n_descriptors,) or words.min() < 0 or words.max() >= self._n_words:
@@ -110,6 +118,11 @@ class FeatureWords:
                 f"of shape {words.shape}{f' from {words.min()} to {words.max()}' if words.size else ''} instead."
             )
         return words.astype(np.int32, copy=False)
+
+    def _check_finite(self, part: LocalFeatures, block: slice) -> None:
+        finite = finite_rows(part.descriptors)
+        if not finite.all():
+            raise non_finite_descriptors(self._owner, block.start + int(part.image_index()[~finite].min()))
 
     def _required_centers(self) -> NDArray[Any]:
         centers = getattr(self._codebook, "cluster_centers_", None)
