@@ -65,9 +65,12 @@ test-deep: .venv-deep/.installed-test
 
 # One release of each that belong together: a newer torch alone would not load beside an older torchvision. Apart from
 # $(VENV), because torch for CUDA, which registries give by default, takes gigabytes and minutes.
-.venv-deep/.installed-test: setup.cfg pyproject.toml
+.venv-deep/.installed-torch:
 	$(PYTHON) -m venv .venv-deep
 	.venv-deep/bin/python -m pip install --quiet 'torch==2.13.0' 'torchvision==0.28.0'
+	touch $@
+
+.venv-deep/.installed-test: setup.cfg pyproject.toml .venv-deep/.installed-torch
 	.venv-deep/bin/python -m pip install --quiet --editable '.[timm]' 'pytest>=8.0' 'pytest-xdist>=3.5'
 	touch $@
 
