@@ -26,7 +26,7 @@ _PUBLIC = {
     "SPoC": "descriptors",
 }
 
-_ROOMS = ("backbones", "descriptors", "layers")
+_ROOMS = ("backbones", "descriptors", "layers", "losses")
 
 __all__ = [*_PUBLIC, *_ROOMS]  # noqa: PLE0604
 

@@ -3,6 +3,7 @@
 float16 and bfloat16 maps are pooled, and the vectors returned, in float32, as autocast does for sums, powers and norms.
 """
 
+from cvretrieval.deep.layers.combined import CombinedDescriptors
 from cvretrieval.deep.layers.crow import CroW
 from cvretrieval.deep.layers.gem import GeM
 from cvretrieval.deep.layers.mac import MAC
@@ -17,6 +18,7 @@ from cvretrieval.deep.layers.whitening import Whitening
 __all__ = [
     "MAC",
     "RMAC",
+    "CombinedDescriptors",
     "CroW",
     "GeM",
     "NetVLAD",
