@@ -66,13 +66,14 @@ class OpenedIndex:
         folder = tempfile.mkdtemp(prefix="cvretrieval-")
         return Path(folder, "index.cvr"), weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
-    def _attach(self, path: Path, stages: Stages, cleanup: Any) -> None:
+    def _attach(self, path: Path, stages: Stages, cleanup: Any, store: Store | None = None) -> None:
+        """Be an index from now on: that at `path`, opened for reading unless the open store is given."""
         self.close()
         self.path_ = Path(os.path.abspath(path))
         self.encoder_ = stages.encoder
         self._stages = stages
         self._cleanup = cleanup
-        self._store = Store.open(path, mode="r")
+        self._store = Store.open(path, mode="r") if store is None else store
         self._engine = Engine()
         self._learn_from(self._store)
 

@@ -351,12 +351,17 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
         fixed = {"extractor", "encoder", "index", "metric", "location"} & set(parameters)
         if fixed:
             raise TypeError(f"{', '.join(sorted(fixed))} cannot be changed: the index was built with them.")
-        with Store.open(path, mode="r") as store:
+        store = Store.open(path, mode="r")
+        try:
             stored, stages = configuration.restore(store)
-        retriever = cls(**{**stored, **parameters})
-        retriever._check_parameters()
-        configuration.check_features(retriever, stages)
-        retriever._attach(Path(path), stages, None)
+            retriever = cls(**{**stored, **parameters})
+            retriever._check_parameters()
+            configuration.check_features(retriever, stages)
+        except BaseException:
+            store.close()
+            raise
+        # Opened once: reading the manifest of a large index takes seconds.
+        retriever._attach(Path(path), stages, None, store)
         return retriever
 
     def _check_parameters(self) -> None:
