@@ -78,15 +78,15 @@ class RMAC(nn.Module):
         x = check_map(x)
         maxima = _region_maxima(x, self.levels)
         if self.include_global:
-            maxima.append(x.amax((2, 3)).unsqueeze(2))
-        return F.normalize(torch.cat(maxima, 2), dim=1).transpose(1, 2)
+            maxima.append(x.amax((2, 3)).unsqueeze(1))
+        return F.normalize(torch.cat(maxima, 1), dim=2)
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, include_global={self.include_global}"
 
 
 def _region_maxima(x: Tensor, levels: int) -> list[Tensor]:
-    """Return the maxima of the regions of each level, (B, C, n_regions) each."""
+    """Return the maxima of the regions of each level, (B, n_regions, C) each."""
     grid = region_levels(x.shape[2], x.shape[3], levels)
     rows: list[int] = []
     columns: list[int] = []
@@ -96,14 +96,16 @@ def _region_maxima(x: Tensor, levels: int) -> list[Tensor]:
         for x0 in xs:
             columns += [x0, x0 + side]
     rows, columns = _distinct(rows), _distinct(columns)
-    cells = _window_maxima(_window_maxima(x, rows[:-1], rows[1:], 2), columns[:-1], columns[1:], 3)
+    # Rows are taken together first, which leaves less to copy; with the channels last, maxima are those of vectors.
+    strips = _window_maxima(x, rows[:-1], rows[1:], 2).permute(0, 2, 3, 1).contiguous()
+    cells = _window_maxima(strips, columns[:-1], columns[1:], 2)
     maxima: list[Tensor] = []
     for side, ys, xs in grid:
         top = [rows.index(y) for y in ys]
         bottom = [rows.index(y + side) for y in ys]
         left = [columns.index(x0) for x0 in xs]
         right = [columns.index(x0 + side) for x0 in xs]
-        maxima.append(_window_maxima(_window_maxima(cells, top, bottom, 2), left, right, 3).flatten(2))
+        maxima.append(_window_maxima(_window_maxima(cells, top, bottom, 1), left, right, 2).flatten(1, 2))
     return maxima
 
 
