@@ -15,18 +15,20 @@ _PUBLIC = {
     "explain_regions": "explanation",
     "explain_similarity": "explanation",
     "AML": "localization",
+    "CGD": "training",
     "Backbone": "backbones",
     "MAC": "descriptors",
     "RMAC": "descriptors",
     "CroW": "descriptors",
     "DeepLocalFeatures": "local",
+    "FineTuned": "training",
     "GeM": "descriptors",
     "NetVLAD": "descriptors",
     "NeuralCodes": "descriptors",
     "SPoC": "descriptors",
 }
 
-_ROOMS = ("backbones", "descriptors", "layers", "losses")
+_ROOMS = ("backbones", "descriptors", "layers", "losses", "training")
 
 __all__ = [*_PUBLIC, *_ROOMS]  # noqa: PLE0604
 

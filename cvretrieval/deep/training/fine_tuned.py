@@ -1,0 +1,218 @@
+"""Descriptors whose network and pooling are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sklearn.base import clone
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cvretrieval.deep import layers
+from cvretrieval.deep.descriptors.base import MapDescriptor
+from cvretrieval.deep.inference import PreparedNetwork
+from cvretrieval.deep.inference.batches import ImageSource
+from cvretrieval.deep.training.estimator import TrainedDescriptor, TrainedParts
+from cvretrieval.deep.training.ranking import make_ranking_loss
+from cvretrieval.deep.training.trainer import Trainer
+from cvretrieval.images import ImageReader
+
+
+class FineTuned(TrainedDescriptor):
+    """A descriptor (GeM, NetVLAD, R-MAC, …) whose network and pooling are trained from where it is without training.
+
+    Parameters
+    ----------
+    descriptor : estimator
+        What is trained: ``GeM("resnet50")``, with its exponent; ``GeM(…, whitening=LearnedWhitening())`` and
+        ``RMAC(…, whitening=PCAWhitening())``, the whitening a trained layer, too; ``NetVLAD("vgg16")``, its
+        centres from k-means at the start. How images are described afterwards, and on which device, is told by its
+        parameters.
+    ranking_loss : str or callable, default="contrastive"
+        "contrastive", "batch_hard", "semi_hard" (triplets), "multi_similarity", "smooth_ap": see
+        `cvretrieval.deep.losses`. Or what takes vectors (B, D) and class numbers (B,).
+    margin : float or None, default=None
+        Of the ranking loss; None is its own, 0.7 for "contrastive".
+    classes_per_batch, images_per_class : int, default=32, 4
+        Classes in a batch, and images of each (`ClassBalancedSampler`).
+    n_epochs : int, default=30
+        Epochs of about as many images as there are.
+    learning_rate : float, default=1e-5
+        Of Adam.
+    decay_at : sequence of float, default=(0.5, 0.8)
+        Shares of the training after which the learning rate is multiplied by `decay`.
+    decay : float, default=0.1
+    weight_decay : float, default=0.0
+    accumulate : int, default=1
+        Batches whose gradients are averaged for one step.
+    freeze_batch_norm : bool, default=True
+        Keep the running statistics of the network's batch normalisations.
+    resize_to, input_size : int, default=252, 224
+        In training an image is squashed to a square of `resize_to` pixels, and a random square of `input_size` is cut
+        out. Afterwards images are read as `descriptor` reads them.
+    flip : bool, default=True
+        Mirror every other training image.
+    patience : int or None, default=None
+        Epochs without a better recall at 1 of the validation after which training ends.
+    random_state : int, RandomState or None, default=None
+        Seed of batches, crops and mirrors.
+    verbose : bool, default=False
+        Show a progress bar on a terminal.
+
+    Attributes
+    ----------
+    descriptor_ : estimator
+        The descriptor as it was fitted before training.
+    history_ : dict of str to ndarray of shape (n_epochs,)
+        See `CGD`.
+    best_epoch_, classes_, weights_, layout_
+        See `CGD`.
+
+    Notes
+    -----
+    The loss is of L2-normalised vectors of one scale.
+
+    References
+    ----------
+    .. [1] F. Radenović, G. Tolias and O. Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019.
+    .. [2] A. Gordo, J. Almazán, J. Revaud and D. Larlus, "End-to-end learning of deep visual representations for image
+       retrieval", IJCV 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cvretrieval.deep import Backbone, FineTuned, GeM
+    >>> images = list(np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8))
+    >>> gem = FineTuned(GeM(Backbone("resnet18", weights=None, layer="layer2")), n_epochs=1, images_per_class=2,
+    ...                 resize_to=36, input_size=32, random_state=0)
+    >>> gem.fit(images, [0, 0, 1, 1]).transform(images).shape
+    (4, 128)
+    """
+
+    def __init__(
+        self,
+        descriptor: Any,
+        *,
+        ranking_loss: Any = "contrastive",
+        margin: float | None = None,
+        classes_per_batch: int = 32,
+        images_per_class: int = 4,
+        n_epochs: int = 30,
+        learning_rate: float = 1e-5,
+        decay_at: Sequence[float] = (0.5, 0.8),
+        decay: float = 0.1,
+        weight_decay: float = 0.0,
+        accumulate: int = 1,
+        freeze_batch_norm: bool = True,
+        resize_to: int = 252,
+        input_size: int = 224,
+        flip: bool = True,
+        patience: int | None = None,
+        random_state: Any = None,
+        verbose: bool | int = False,
+    ) -> None:
+        self.descriptor = descriptor
+        self.ranking_loss = ranking_loss
+        self.margin = margin
+        self.classes_per_batch = classes_per_batch
+        self.images_per_class = images_per_class
+        self.n_epochs = n_epochs
+        self.learning_rate = learning_rate
+        self.decay_at = decay_at
+        self.decay = decay
+        self.weight_decay = weight_decay
+        self.accumulate = accumulate
+        self.freeze_batch_norm = freeze_batch_norm
+        self.resize_to = resize_to
+        self.input_size = input_size
+        self.flip = flip
+        self.patience = patience
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # What the base classes ask of an estimator, as the descriptor has it.
+    @property
+    def backbone(self) -> Any:  # type: ignore[override]
+        return self.descriptor.backbone
+
+    @property
+    def scales(self) -> Sequence[float]:  # type: ignore[override]
+        scales: Sequence[float] = self.descriptor.scales
+        return scales
+
+    @property
+    def image_size(self) -> int | None:  # type: ignore[override]
+        size: int | None = self.descriptor.image_size
+        return size
+
+    @property
+    def norm(self) -> str | None:  # type: ignore[override]
+        norm: str | None = self.descriptor.norm
+        return norm
+
+    @property
+    def reader(self) -> ImageReader | None:  # type: ignore[override]
+        reader: ImageReader | None = self.descriptor.reader
+        return reader
+
+    @property
+    def device(self) -> Any:  # type: ignore[override]
+        return self.descriptor.device
+
+    @property
+    def dtype(self) -> str:  # type: ignore[override]
+        return str(self.descriptor.dtype)
+
+    @property
+    def batch_size(self) -> int:  # type: ignore[override]
+        return int(self.descriptor.batch_size)
+
+    @property
+    def n_workers(self) -> int | None:  # type: ignore[override]
+        n_workers: int | None = self.descriptor.n_workers
+        return n_workers
+
+    def _make_head(self, n_channels: int, images: Sequence[Any] | None = None, y: Any = None) -> nn.Module:
+        if images is not None:
+            self.descriptor_ = clone(self.descriptor).fit(images, y)
+        head: nn.Module = self.descriptor_._make_pooling(n_channels)
+        return head
+
+    def _loss_terms(self) -> Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]:
+        ranking = make_ranking_loss(self, self.ranking_loss, self.margin)
+
+        def terms(parts: TrainedParts, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+            return {"ranking": ranking(F.normalize(parts(images), dim=1), targets)}
+
+        return terms  # type: ignore[return-value]
+
+    def _install(self, trainer: Trainer, prepared: PreparedNetwork, classes: Any) -> None:
+        super()._install(trainer, prepared, classes)
+        head = self._make_pooling(prepared.n_channels)
+        # Scales are averaged with the exponent of the pooling, which was trained.
+        self.scale_power_ = (
+            float(head.p.detach()) if isinstance(head, layers.GeM) else float(self.descriptor_._scale_power)
+        )
+
+    @property
+    def _scale_power(self) -> float:
+        power = self.__dict__.get("scale_power_")
+        return float(self.descriptor._scale_power if power is None else power)
+
+    def _image_reader(self) -> ImageSource:
+        reader: ImageSource = self.descriptor._image_reader()
+        return reader
+
+    def _check_parameters(self) -> None:
+        if not isinstance(self.descriptor, MapDescriptor) or isinstance(self.descriptor, TrainedDescriptor):
+            raise TypeError(
+                "The 'descriptor' parameter of FineTuned must be a descriptor of feature maps such as GeM, RMAC or "
+                f"NetVLAD. Got {type(self.descriptor).__name__} instead."
+            )
+        self.descriptor._check_parameters()
+        super()._check_parameters()
+
+    def _check_pooling(self) -> None:
+        make_ranking_loss(self, self.ranking_loss, self.margin)
+        self._check_training_parameters()
