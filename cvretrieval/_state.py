@@ -30,6 +30,7 @@ _SKLEARN = {
     "LinearSVC": "sklearn.svm",
     "MultinomialNB": "sklearn.naive_bayes",
     "GaussianMixture": "sklearn.mixture",
+    "FrozenEstimator": "sklearn.frozen",
 }
 
 #: What a pipeline may have in place of a step.

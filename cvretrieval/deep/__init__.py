@@ -26,6 +26,9 @@ _PUBLIC = {
     "NetVLAD": "descriptors",
     "NeuralCodes": "descriptors",
     "SPoC": "descriptors",
+    "load_cirtorch": "published",
+    "load_dir": "published",
+    "load_netvlad": "published",
 }
 
 _ROOMS = ("backbones", "descriptors", "layers", "losses", "training")

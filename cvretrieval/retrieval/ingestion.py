@@ -225,7 +225,7 @@ def _learn_from_images(
     images = [sources[i].image for i in drawn.tolist()]
     while images:
         try:
-            stages.encoder.fit(images)
+            stages.encoder.fit(images, None)  # a frozen one insists on labels
             accept(np.ascontiguousarray(stages.encoder.transform(images[:1]), dtype=np.float32))
         except ImageReadError as error:
             readable = [image for image in images if describe_source(image) != error.source]

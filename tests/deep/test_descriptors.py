@@ -13,7 +13,7 @@ from sklearn.base import clone
 from torch import nn
 from torch.nn import functional as F
 
-from cvretrieval import ImageReader, ImageReadError, PCAWhitening
+from cvretrieval import ImageReader, ImageReadError, LearnedWhitening, PCAWhitening
 from cvretrieval.deep import MAC, RMAC, Backbone, CroW, GeM, NetVLAD, SPoC, layers
 from cvretrieval.deep.inference import resolve_device
 from tests.deep.instances import BACKBONE
@@ -92,11 +92,27 @@ def test_rmac_whitens_the_regions_of_other_images(rng, image):
 
 
 def test_labels_reach_the_whitening_with_the_regions(rng):
-    from cvretrieval import LearnedWhitening
-
     train = [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(8)]
     fitted = RMAC(BACKBONE, whitening=LearnedWhitening(5, shrinkage=0.1)).fit(train, [0, 0, 1, 1, 2, 2, 3, 3])
     assert fitted.transform(train).shape == (8, 5)
+
+
+def test_gem_whitens_each_scale_by_what_it_learned_on_all(rng, image):
+    train = [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(8)]
+    scales = (1, 0.5)
+
+    def vectors(images, scale):
+        return np.stack([F.normalize(layers.GeM(2)(feature_map(each, scale)))[0].detach().numpy() for each in images])
+
+    for whitening, labels in ((PCAWhitening(4), None), (LearnedWhitening(4, shrinkage=0.1), [0, 0, 1, 1, 2, 2, 3, 3])):
+        fitted = GeM(BACKBONE, p=2, whitening=whitening, scales=scales).fit(train, labels)
+        seen = np.concatenate([vectors(train, scale) for scale in scales])
+        expected = clone(whitening).fit(seen, None if labels is None else labels * 2)
+        np.testing.assert_allclose(fitted.whitening_.explained_variance_, expected.explained_variance_, rtol=2e-2)
+        mean = sum(fitted.whitening_.transform(vectors([image], scale)) for scale in scales)
+        close(fitted.transform([image]), mean / np.linalg.norm(mean), atol=1e-4)
+    with pytest.raises(ValueError, match="X has no images"):
+        GeM(BACKBONE, whitening=PCAWhitening(4)).fit([])
 
 
 def test_netvlad_is_its_layer(rng, image):

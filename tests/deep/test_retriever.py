@@ -80,7 +80,7 @@ def test_the_network_is_loaded_once(photos, tmp_path, monkeypatch):
     build(GeM(backbone), location=tmp_path / "a.cvr").fit(photos / "scene 0").close()
     built = []
     build_network = Backbone.build
-    monkeypatch.setattr(Backbone, "build", lambda self: built.append(1) or build_network(self))
+    monkeypatch.setattr(Backbone, "build", lambda self, **options: built.append(1) or build_network(self, **options))
     with ImageRetriever.load(tmp_path / "a.cvr") as loaded:
         for _ in range(3):
             loaded.search(photos / "scene 0" / "1.png")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
@@ -61,6 +62,9 @@ class NetVLAD(MapDescriptor):
         float32.
     alpha_ : float
         Sharpness of the assignment, by the authors' rule (`layers.NetVLAD.init_from`).
+    assignment_ : ndarray of shape (n_clusters, n_channels)
+        Weights of the assignment that were trained apart from the centres, in place of those that follow from them;
+        of published models alone (`load_netvlad`).
 
     Notes
     -----
@@ -130,6 +134,7 @@ class NetVLAD(MapDescriptor):
         chosen = draw_images(len(images), self.max_train_images, random_state)
         rows = self._draw_descriptors([images[i] for i in chosen], random_state)
         layer = self._layer(rows.shape[1]).init_from(rows, random_state=random_state)
+        self.__dict__.pop("assignment_", None)
         self.centers_ = layer.centers.detach().numpy().copy()
         self.alpha_ = float(layer.alpha)
         return self
@@ -164,10 +169,15 @@ class NetVLAD(MapDescriptor):
             raise ValueError(
                 f"The backbone gives {n_channels} channels, but NetVLAD was fitted with {self.centers_.shape[1]}."
             )
-        return self._layer(n_channels).set_centers(self.centers_, self.alpha_)
+        layer = self._layer(n_channels).set_centers(self.centers_, self.alpha_)
+        if hasattr(self, "assignment_"):
+            with torch.no_grad():
+                layer.weight.copy_(torch.as_tensor(self.assignment_))
+        return layer
 
     def _pooling_key(self) -> tuple[Any, ...]:
-        return self.form, self.normalize_input, self.norm, self.alpha_, SameObject(self.centers_)
+        learned = SameObject(self.centers_), SameObject(getattr(self, "assignment_", None))
+        return self.form, self.normalize_input, self.norm, self.alpha_, *learned
 
     def _check_pooling(self) -> None:
         check_number(self, "n_clusters", self.n_clusters, low=1, integer=True)

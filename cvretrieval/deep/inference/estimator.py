@@ -42,6 +42,10 @@ class NetworkEstimator(ImageInputMixin, BaseEstimator, ABC):
         The network is remembered by a digest of its weights: where they are others when what was fitted is used again,
         loaded from a file in which only their name stands, that is an error.
         """
+        return self.remember_network()
+
+    def remember_network(self: Self) -> Self:
+        """Take note of the network's weights as those that this was fitted with, and return self."""
         self.__dict__.pop("network_", None)
         self.network_ = fitted_network(check_backbone(self.backbone), self.prepare()._prepare())
         return self
