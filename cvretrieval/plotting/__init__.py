@@ -8,6 +8,7 @@ from cvretrieval.plotting.figures import plot_matches, show_search_result
 from cvretrieval.plotting.heat_map import plot_cluster_map, plot_heat_map, plot_regions
 from cvretrieval.plotting.match_report import write_match_report
 from cvretrieval.plotting.search_report import write_search_report
+from cvretrieval.plotting.training_report import plot_training, write_training_report
 from cvretrieval.plotting.words import plot_words
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "plot_heat_map",
     "plot_matches",
     "plot_regions",
+    "plot_training",
     "plot_words",
     "show_search_result",
     "write_classification_report",
@@ -23,4 +25,5 @@ __all__ = [
     "write_evaluation_report",
     "write_match_report",
     "write_search_report",
+    "write_training_report",
 ]

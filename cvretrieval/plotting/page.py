@@ -73,7 +73,7 @@ def render_page(*, title: str, body: str, sprite: str, data: Any, kind: str) -> 
         SVG definitions of the images, from `ThumbnailSheet`.
     data : object
         What the script needs, embedded as JSON.
-    kind : {"search", "match", "classification", "evaluation", "duplicates"}
+    kind : {"search", "match", "classification", "evaluation", "duplicates", "training"}
         Tells the style and the script which report it is.
     """
     style, script = _asset("report.css"), _asset("report.js")
