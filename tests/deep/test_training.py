@@ -439,6 +439,26 @@ def test_fine_tuning_separates_classes(photos):
     assert gap(trained.transform(images)) > 2 * gap(gem.transform(images))
 
 
+def test_hard_negatives_are_found_anew_and_resumed(photos, tmp_path, monkeypatch):
+    images, labels = photos
+    model = tuned(GeM(Small(), image_size=40), n_negatives=2, classes_per_batch=2, n_epochs=3)
+    whole = clone(model).fit(images, labels)
+    assert not np.array_equal(whole.weights_, clone(model).set_params(n_negatives=0).fit(images, labels).weights_)
+    original = training_loop.Trainer._epoch
+
+    def interrupted(self, epoch):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return original(self, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_loop.Trainer, "_epoch", interrupted)
+        with pytest.warns(UserWarning, match="interrupted after epoch 1 of 3"):
+            clone(model).fit(images, labels, checkpoint_to=tmp_path)
+    resumed = clone(model).fit(images, labels, resume_from=tmp_path)
+    np.testing.assert_array_equal(resumed.weights_, whole.weights_)
+
+
 def test_what_cannot_be_fine_tuned():
     with pytest.raises(TypeError, match="must be a descriptor of feature maps such as GeM.*Got PCAWhitening"):
         FineTuned(PCAWhitening(2)).fit([], [])

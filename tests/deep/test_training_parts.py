@@ -12,7 +12,7 @@ from PIL import Image
 
 from cvretrieval import ImageReader, StoreError
 from cvretrieval.deep.inference.fixed_size import FixedSizeReader
-from cvretrieval.deep.training import ClassBalancedSampler
+from cvretrieval.deep.training import ClassBalancedSampler, HardNegativeSampler
 from cvretrieval.deep.training.augmentation import CropReader
 from cvretrieval.deep.training.checkpoints import CheckpointFolder
 from cvretrieval.deep.training.evaluation import recall_at_1
@@ -63,6 +63,45 @@ def test_small_classes_repeat_images_and_few_classes_make_small_batches():
     assert sorted(batch) == [0, 0, 0, 0, 1, 1, 2, 2]
     with pytest.raises(ValueError, match="no images to draw from"):
         ClassBalancedSampler([])
+
+
+def test_hard_negatives_are_the_most_similar_of_distinct_other_classes(rng):
+    labels = rng.integers(0, 9, 200)
+    labels[0] = 20  # alone in its class
+    vectors = rng.normal(size=(200, 4))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    asked = []
+
+    def describe(images):
+        asked.append(images)
+        return vectors[images]
+
+    sampler = HardNegativeSampler(labels, describe, n_tuples=6, n_negatives=4, seed=1)
+    batches = sampler.batches(2)
+    assert len(batches) == sampler.n_batches == round(200 / 36) and len(asked) == 1
+    seen = np.concatenate(batches).reshape(-1, 6)
+    for query, positive, *negatives in seen:
+        assert positive != query and labels[positive] == labels[query]
+        best = {}
+        for i in np.argsort(-(vectors @ vectors[query]), kind="stable"):
+            if labels[i] != labels[query]:
+                best.setdefault(labels[i], i)
+        assert negatives == list(best.values())[:4]
+    assert 0 not in seen[:, 0] and len(np.unique(seen[:, 0])) == len(seen)
+    again = HardNegativeSampler(labels, describe, n_tuples=6, n_negatives=4, seed=1)
+    np.testing.assert_array_equal(again.batches(2), batches)
+    assert not np.array_equal(again.batches(3), batches)
+
+
+def test_hard_negatives_of_a_pool_and_of_few_classes(rng):
+    labels, vectors = np.arange(60) % 3, rng.normal(size=(60, 4))
+    sampler = HardNegativeSampler(labels, lambda images: vectors[images], n_tuples=2, n_negatives=9, pool_size=10)
+    batches = sampler.batches(0)
+    assert all(len(batch) == 2 * (2 + 2) for batch in batches)  # two other classes
+    assert len({int(i) for batch in batches for part in batch.reshape(2, 4) for i in part[2:]}) <= 10
+    for bad in ([0, 1, 2], [0, 0, 0]):
+        with pytest.raises(ValueError, match="two classes at least, one of them with two images"):
+            HardNegativeSampler(bad, lambda images: vectors[images])
 
 
 def test_crops_are_parts_of_the_square_and_mirrored_half_the_time(rng, tmp_path):

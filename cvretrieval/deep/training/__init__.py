@@ -2,6 +2,7 @@
 
 from cvretrieval.deep.training.cgd import CGD
 from cvretrieval.deep.training.fine_tuned import FineTuned
+from cvretrieval.deep.training.hard_negatives import HardNegativeSampler
 from cvretrieval.deep.training.sampling import ClassBalancedSampler
 
-__all__ = ["CGD", "ClassBalancedSampler", "FineTuned"]
+__all__ = ["CGD", "ClassBalancedSampler", "FineTuned", "HardNegativeSampler"]

@@ -141,15 +141,12 @@ class TrainedDescriptor(MapDescriptor):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             prepared, head, parts = self._make_parts(device, images, y, len(classes))
-            sampler = ClassBalancedSampler(
-                targets, n_classes=self.classes_per_batch, n_per_class=self.images_per_class, seed=seed
-            )
             trainer = Trainer(
                 parts,
                 self._loss_terms(),
                 images,
                 targets,
-                sampler,
+                self._make_sampler(images, targets, seed, prepared, head),
                 CropReader(limited_reader(self.reader, None), self.resize_to, self.input_size, self.flip),
                 self._settings(seed),
                 run=self._run_description(classes, targets, seed),
@@ -231,22 +228,33 @@ class TrainedDescriptor(MapDescriptor):
             )
 
         def recall() -> float:
-            vectors: list[Any] = [None] * len(images)
-            for indices, by_scale, _ in run_images(
-                images,
-                prepared,
-                lambda found: self._describe(head, found),
-                reader=self._image_reader(),
-                scales=self.scales,
-                dtype=self.dtype,
-                batch_size=self.batch_size,
-                n_workers=self.n_workers,
-            ):
-                for i, row in zip(indices, self._combine(by_scale).cpu().numpy(), strict=True):
-                    vectors[i] = row
-            return recall_at_1(np.stack(vectors), labels)
+            return recall_at_1(self._vectors_of(images, prepared, head), labels)
 
         return recall
+
+    def _make_sampler(
+        self, images: Sequence[Any], targets: NDArray[np.int64], seed: int, prepared: PreparedNetwork, head: nn.Module
+    ) -> Any:
+        return ClassBalancedSampler(
+            targets, n_classes=self.classes_per_batch, n_per_class=self.images_per_class, seed=seed
+        )
+
+    def _vectors_of(self, images: Sequence[Any], prepared: PreparedNetwork, head: nn.Module) -> NDArray[np.float32]:
+        """Return the vectors of images by a network and a head that are being trained."""
+        vectors: list[Any] = [None] * len(images)
+        for indices, by_scale, _ in run_images(
+            images,
+            prepared,
+            lambda found: self._describe(head, found),
+            reader=self._image_reader(),
+            scales=self.scales,
+            dtype=self.dtype,
+            batch_size=self.batch_size,
+            n_workers=self.n_workers,
+        ):
+            for i, row in zip(indices, self._combine(by_scale).cpu().numpy(), strict=True):
+                vectors[i] = row
+        return np.stack(vectors)
 
     def _install(self, trainer: Trainer, prepared: PreparedNetwork, classes: NDArray[Any]) -> None:
         kept = trainer.kept or {}

@@ -9,11 +9,13 @@ from sklearn.base import clone
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cvretrieval._validation import check_number
 from cvretrieval.deep import layers
 from cvretrieval.deep.descriptors.base import MapDescriptor
 from cvretrieval.deep.inference import PreparedNetwork
 from cvretrieval.deep.inference.batches import ImageSource
 from cvretrieval.deep.training.estimator import TrainedDescriptor, TrainedParts
+from cvretrieval.deep.training.hard_negatives import HardNegativeSampler
 from cvretrieval.deep.training.ranking import make_ranking_loss
 from cvretrieval.deep.training.trainer import Trainer
 from cvretrieval.images import ImageReader
@@ -36,6 +38,10 @@ class FineTuned(TrainedDescriptor):
         Of the ranking loss; None is its own, 0.7 for "contrastive".
     classes_per_batch, images_per_class : int, default=32, 4
         Classes in a batch, and images of each (`ClassBalancedSampler`).
+    n_negatives : int, default=0
+        0: batches of classes as above. Otherwise a batch holds `classes_per_batch` tuples of a query, another image of
+        its class, and so many images of other classes: the most similar ones, found anew before each epoch
+        (`HardNegativeSampler`).
     n_epochs : int, default=30
         Epochs of about as many images as there are.
     learning_rate : float, default=1e-5
@@ -98,6 +104,7 @@ class FineTuned(TrainedDescriptor):
         margin: float | None = None,
         classes_per_batch: int = 32,
         images_per_class: int = 4,
+        n_negatives: int = 0,
         n_epochs: int = 30,
         learning_rate: float = 1e-5,
         decay_at: Sequence[float] = (0.5, 0.8),
@@ -117,6 +124,7 @@ class FineTuned(TrainedDescriptor):
         self.margin = margin
         self.classes_per_batch = classes_per_batch
         self.images_per_class = images_per_class
+        self.n_negatives = n_negatives
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
         self.decay_at = decay_at
@@ -187,6 +195,19 @@ class FineTuned(TrainedDescriptor):
 
         return terms  # type: ignore[return-value]
 
+    def _make_sampler(
+        self, images: Sequence[Any], targets: Any, seed: int, prepared: PreparedNetwork, head: nn.Module
+    ) -> Any:
+        if self.n_negatives == 0:
+            return super()._make_sampler(images, targets, seed, prepared, head)
+        return HardNegativeSampler(
+            targets,
+            lambda chosen: self._vectors_of([images[int(i)] for i in chosen], prepared, head),
+            n_tuples=self.classes_per_batch,
+            n_negatives=self.n_negatives,
+            seed=seed,
+        )
+
     def _install(self, trainer: Trainer, prepared: PreparedNetwork, classes: Any) -> None:
         super()._install(trainer, prepared, classes)
         head = self._make_pooling(prepared.n_channels)
@@ -215,4 +236,5 @@ class FineTuned(TrainedDescriptor):
 
     def _check_pooling(self) -> None:
         make_ranking_loss(self, self.ranking_loss, self.margin)
+        check_number(self, "n_negatives", self.n_negatives, low=0, integer=True)
         self._check_training_parameters()

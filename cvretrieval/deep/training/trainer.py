@@ -19,6 +19,7 @@ from cvretrieval._parallel import map_ahead, progress_bar
 from cvretrieval._validation import StoreError
 from cvretrieval.deep.training.augmentation import CropReader
 from cvretrieval.deep.training.checkpoints import CheckpointFolder
+from cvretrieval.deep.training.hard_negatives import HardNegativeSampler
 from cvretrieval.deep.training.sampling import ClassBalancedSampler
 from cvretrieval.deep.training.schedule import step_decay
 from cvretrieval.images import describe_source
@@ -56,7 +57,7 @@ class Trainer:
         The parts of the loss.
     images, targets : sequence, array of shape (n_images,)
         Images, and their classes as numbers from 0.
-    sampler : ClassBalancedSampler
+    sampler : ClassBalancedSampler or HardNegativeSampler
     reader : CropReader
     settings : TrainingSettings
     run : dict
@@ -86,7 +87,7 @@ class Trainer:
         terms: LossTerms,
         images: Sequence[Any],
         targets: NDArray[np.int64],
-        sampler: ClassBalancedSampler,
+        sampler: ClassBalancedSampler | HardNegativeSampler,
         reader: CropReader,
         settings: TrainingSettings,
         *,
@@ -172,6 +173,8 @@ class Trainer:
         self.kept, self.kept_epoch = best["module"], int(best["epoch"])
 
     def _epoch(self, epoch: int) -> None:
+        self.module.eval()
+        batches = self.sampler.batches(epoch)
         self.module.train()
         if self.settings.freeze_batch_norm:
             for part in self.module.modules():
@@ -179,7 +182,6 @@ class Trainer:
                     part.eval()
         # What torch draws, in dropout, follows from the epoch as all else does.
         torch.manual_seed(int(np.random.SeedSequence([self.settings.seed, epoch]).generate_state(1)[0]))
-        batches = self.sampler.batches(epoch)
         n_images = sum(map(len, batches))
         sums: dict[str, float] = {}
         start = time.perf_counter()
