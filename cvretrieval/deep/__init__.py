@@ -26,6 +26,7 @@ _PUBLIC = {
     "NetVLAD": "descriptors",
     "NeuralCodes": "descriptors",
     "SPoC": "descriptors",
+    "export_onnx": "export",
     "load_cirtorch": "published",
     "load_dir": "published",
     "load_netvlad": "published",

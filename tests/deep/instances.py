@@ -25,6 +25,7 @@ PLAIN = {
 #: learn from images
 LEARNING = {
     "RMAC-whitened": RMAC(BACKBONE, whitening=PCAWhitening(6), max_train_images=5, random_state=0),
+    "GeM-whitened": GeM(BACKBONE, whitening=PCAWhitening(2), scales=(1, 0.5)),
     "NetVLAD": NetVLAD(BACKBONE, n_clusters=3, descriptors_per_image=20, random_state=0),
     "NetVLAD-authors": NetVLAD(BACKBONE, n_clusters=2, form="authors", scales=(1, 0.7), random_state=0),
 }

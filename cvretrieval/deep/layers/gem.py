@@ -60,7 +60,10 @@ class GeM(nn.Module):
             check_channels(x, n_channels)
         p = self.p.to(x.dtype)
         scaled = x.flatten(2).clamp(min=self.eps).log() * p.unsqueeze(-1)
-        return torch.exp((torch.logsumexp(scaled, 2) - math.log(scaled.shape[2])) / p)
+        # The logarithm of a mean, not of a sum less that of the number of pixels, which exporters take for a constant.
+        largest = scaled.detach().amax(2, keepdim=True)
+        log_mean = torch.exp(scaled - largest).mean(2).log() + largest.squeeze(2)
+        return torch.exp(log_mean / p)
 
     def extra_repr(self) -> str:
         p = f"p={self.p.item():g}" if self.n_channels is None else f"n_channels={self.n_channels}"
