@@ -1,5 +1,6 @@
 """Retrieval and recognition figures; none is printed without the name of its protocol."""
 
+from cvretrieval.metrics.clustering import clustering_nmi
 from cvretrieval.metrics.evaluation import EvaluationResult, evaluate_rankings
 from cvretrieval.metrics.protocols import (
     BENCHMARKS,
@@ -52,6 +53,7 @@ __all__ = [
     "Relevance",
     "Revisited",
     "average_precision",
+    "clustering_nmi",
     "evaluate_rankings",
     "get_protocol",
     "get_protocols",

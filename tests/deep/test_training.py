@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.nn import functional as F
 
-from cvretrieval import ImageReadError, LearnedWhitening, PCAWhitening, StoreError
+from cvretrieval import ImageReadError, ImageRetriever, LearnedWhitening, PCAWhitening, StoreError
 from cvretrieval.deep import CGD, RMAC, Backbone, FineTuned, GeM, NetVLAD, losses
 from cvretrieval.deep.training import trainer as training_loop
 from cvretrieval.deep.training.estimator import TrainedParts
@@ -276,6 +277,21 @@ def test_clones_searches_and_pipelines(photos):
     assert line.transform(images[:2]).shape == (2, 3)
     assert cgd.fit(images, labels).get_feature_names_out().tolist() == [f"cgd{i}" for i in range(8)]
     assert cgd.transform([]).shape == (0, 8)
+
+
+def test_a_trained_one_is_searched_with(photos, tmp_path):
+    images, labels = photos
+    cgd = small(backbone=NAMED, n_epochs=1).fit(images, labels)
+    with pytest.raises(ValueError, match=r"An ImageRetriever is given a trained one as FrozenEstimator"):
+        ImageRetriever(encoder=cgd).fit(images)
+    retriever = ImageRetriever(encoder=FrozenEstimator(cgd), verifier=None).fit(images, ids=list("abcdefghijkl"))
+    retriever.save(tmp_path / "a.cvr")
+    vectors = cgd.transform(images)
+    expected = np.sort(vectors @ vectors[5])[::-1]
+    for one in (retriever, ImageRetriever.load(tmp_path / "a.cvr")):
+        hits = list(one.search([images[5]], k=12)[0])
+        assert hits[0].id == "f" and len({hit.id for hit in hits}) == 12
+        np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
 
 
 def last_stage(backbone, **params):

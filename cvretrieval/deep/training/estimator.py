@@ -292,7 +292,10 @@ class TrainedDescriptor(MapDescriptor):
     def _check_labels(self, images: Sequence[Any], y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         name = type(self).__name__
         if y is None:
-            raise ValueError(f"{name} is trained with classes: fit(X, y), a number or a string for each image.")
+            raise ValueError(
+                f"{name} is trained with classes: fit(X, y), a number or a string for each image. An ImageRetriever is "
+                "given a trained one as FrozenEstimator(…)."
+            )
         labels = np.asarray(y)
         if labels.ndim != 1 or len(labels) != len(images):
             raise ValueError(
