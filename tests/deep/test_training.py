@@ -289,7 +289,7 @@ def test_a_trained_one_is_searched_with(photos, tmp_path):
     vectors = cgd.transform(images)
     expected = np.sort(vectors @ vectors[5])[::-1]
     for one in (retriever, ImageRetriever.load(tmp_path / "a.cvr")):
-        hits = list(one.search([images[5]], k=12)[0])
+        hits = one.search([images[5]], k=12)[0].hits
         assert hits[0].id == "f" and len({hit.id for hit in hits}) == 12
         np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
 
