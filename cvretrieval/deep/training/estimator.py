@@ -301,6 +301,8 @@ class TrainedDescriptor(MapDescriptor):
             raise ValueError(
                 f"y must be one class for each image. Got {len(images)} images and labels of shape {labels.shape}."
             )
+        if len(images) == 0:
+            raise ValueError(f"{name} cannot be trained: X has no images.")
         classes, targets = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"{name} is trained to tell classes apart and needs at least two. Got {len(classes)}.")
