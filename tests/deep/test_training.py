@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cvretrieval import ImageReadError, ImageRetriever, LearnedWhitening, PCAWhitening, StoreError
-from cvretrieval.deep import CGD, RMAC, Backbone, FineTuned, GeM, NetVLAD, losses
+from cvretrieval.deep import CGD, MAC, RMAC, Backbone, FineTuned, GeM, NetVLAD, NeuralCodes, losses
 from cvretrieval.deep.training import trainer as training_loop
 from cvretrieval.deep.training.estimator import TrainedParts
 
@@ -478,5 +478,32 @@ def test_hard_negatives_are_found_anew_and_resumed(photos, tmp_path, monkeypatch
 def test_what_cannot_be_fine_tuned():
     with pytest.raises(TypeError, match="must be a descriptor of feature maps such as GeM.*Got PCAWhitening"):
         FineTuned(PCAWhitening(2)).fit([], [])
-    with pytest.raises(TypeError, match="Got CGD"):
-        FineTuned(CGD()).fit([], [])
+    for other in (CGD(), NeuralCodes()):
+        with pytest.raises(TypeError, match=f"Got {type(other).__name__}"):
+            FineTuned(other).fit([], [])
+
+
+class SummedMAC(MAC):
+    """Has a way of its own to describe maps and to combine scales."""
+
+    def _describe(self, pooling, found):
+        return 2 * super()._describe(pooling, found)
+
+    def _combine(self, by_scale):
+        return torch.stack(by_scale).sum(0)
+
+
+def test_descriptors_keep_their_ways_to_describe_and_to_combine_scales(photos):
+    images, labels = photos
+    mac = SummedMAC(Small(), scales=(1, 0.7), image_size=40)
+    still = tuned(mac, n_epochs=1, learning_rate=1e-12).fit(images, labels)
+    expected = mac.transform(images)
+    assert np.linalg.norm(expected[0]) > 3
+    np.testing.assert_allclose(still.transform(images), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_scales_are_averaged_with_the_trained_exponent(photos):
+    images, labels = photos
+    trained = tuned(GeM(Small(), scales=(1, 0.7), image_size=40)).fit(images, labels)
+    p = float(trained._pooling(trained._prepare()).p.detach())
+    assert p != 3 and trained._scale_power == trained.scale_power_ == p

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cvretrieval._validation import check_number
-from cvretrieval.deep import layers
 from cvretrieval.deep.descriptors.base import MapDescriptor
 from cvretrieval.deep.inference import PreparedNetwork
 from cvretrieval.deep.inference.batches import ImageSource
@@ -191,7 +190,8 @@ class FineTuned(TrainedDescriptor):
         ranking = make_ranking_loss(self, self.ranking_loss, self.margin)
 
         def terms(parts: TrainedParts, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-            return {"ranking": ranking(F.normalize(parts(images), dim=1), targets)}
+            vectors = self._combine([self._describe(parts.head, parts.maps(images))])
+            return {"ranking": ranking(F.normalize(vectors, dim=1), targets)}
 
         return terms  # type: ignore[return-value]
 
@@ -211,10 +211,20 @@ class FineTuned(TrainedDescriptor):
     def _install(self, trainer: Trainer, prepared: PreparedNetwork, classes: Any) -> None:
         super()._install(trainer, prepared, classes)
         head = self._make_pooling(prepared.n_channels)
+        power = float(self.descriptor_._scale_power)
+        exponent = getattr(head, "p", None)
         # Scales are averaged with the exponent of the pooling, which was trained.
-        self.scale_power_ = (
-            float(head.p.detach()) if isinstance(head, layers.GeM) else float(self.descriptor_._scale_power)
-        )
+        self.scale_power_ = power if power == 1 or exponent is None else float(exponent.detach().mean())
+
+    def _describe(self, pooling: nn.Module, found: Tensor) -> Tensor:
+        described: Tensor = self.descriptor_._describe(pooling, found)
+        return described
+
+    def _combine(self, by_scale: list[Tensor]) -> Tensor:
+        if type(self.descriptor_)._combine is MapDescriptor._combine:
+            return super()._combine(by_scale)
+        combined: Tensor = self.descriptor_._combine(by_scale)
+        return combined
 
     @property
     def _scale_power(self) -> float:
@@ -226,7 +236,8 @@ class FineTuned(TrainedDescriptor):
         return reader
 
     def _check_parameters(self) -> None:
-        if not isinstance(self.descriptor, MapDescriptor) or isinstance(self.descriptor, TrainedDescriptor):
+        is_map_descriptor = isinstance(self.descriptor, MapDescriptor) and not self.descriptor._network_options()
+        if not is_map_descriptor or isinstance(self.descriptor, TrainedDescriptor):
             raise TypeError(
                 "The 'descriptor' parameter of FineTuned must be a descriptor of feature maps such as GeM, RMAC or "
                 f"NetVLAD. Got {type(self.descriptor).__name__} instead."
