@@ -46,8 +46,8 @@ def save_model(estimator: Any, path: str | os.PathLike[str]) -> Path:
     estimator : estimator
         Fitted: of this package, or a ``Pipeline`` of such and of those of scikit-learn that can be stored
         (``PCA``, ``TruncatedSVD``, ``Normalizer``, ``StandardScaler``, ``MaxAbsScaler``, ``LogisticRegression``,
-        ``LinearSVC``, ``MultinomialNB``, ``GaussianMixture``), or one of them. Estimators of this package have the
-        same as a method ``save``.
+        ``LinearSVC``, ``MultinomialNB``, ``GaussianMixture``, ``FrozenEstimator``), or one of them. Estimators
+        of this package have the same as a method ``save``.
     path : path
         File to write, by custom ``*.cvm``; an old one is replaced in one step, whatever happens meanwhile.
 
