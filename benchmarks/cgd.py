@@ -4,7 +4,7 @@ Trained on the photos of ``train.txt`` of the fine classes 0 to 40, or a part of
 weights of ``--backbone``; the photos of ``test.txt`` of the classes 41 to 80 are searched among each other: R@1 and
 MAP@R. Rows:
 
-frozen    GeM of the network as it is, plain and whitened by PCA of the training photos to ``--dims`` dimensions;
+frozen    GeM, SPoC and MAC of the network as it is, plain and whitened by PCA of the training photos to ``--dims``;
 cgd       CGD of ``--branches``, each a row;
 single    each of its descriptors trained alone at the same dimension, and the concatenation of these;
 ablation  CGD of the first branches without the ranking loss, without the classification, temperature, smoothing;
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cvretrieval import PCAWhitening
-from cvretrieval.deep import CGD, FineTuned, GeM, NetVLAD
+from cvretrieval.deep import CGD, MAC, FineTuned, GeM, NetVLAD, SPoC
 from cvretrieval.deep.inference.fixed_size import FixedSizeReader
 from cvretrieval.images import ImageReader
 
@@ -133,11 +133,18 @@ class Bench:
         print(f"{name:34}{cells}   {note}", flush=True)
 
     def frozen(self) -> None:
-        gem = _Squashed(self.network, self.arguments.size)
-        train, test = gem.transform(self.train), gem.transform(self.test)
-        self.row("GeM, frozen", [figures(test, self.test_labels)])
-        whitening = PCAWhitening(min(self.arguments.dims, len(self.train) - 1, train.shape[1])).fit(train)
-        self.row("GeM, frozen, PCA-whitened", [figures(unit(whitening.transform(test)), self.test_labels)])
+        options: dict[str, Any] = {"n_workers": 2, "batch_size": 64}
+        descriptors = {
+            "GeM": _GeM(self.network, **options),
+            "SPoC, no prior": _SPoC(self.network, center_prior=False, **options),
+            "MAC": _MAC(self.network, **options),
+        }
+        for name, descriptor in descriptors.items():
+            descriptor.size = self.arguments.size
+            train, test = descriptor.transform(self.train), descriptor.transform(self.test)
+            self.row(f"{name}, frozen", [figures(test, self.test_labels)])
+            whitening = PCAWhitening(min(self.arguments.dims, len(self.train) - 1, train.shape[1])).fit(train)
+            self.row(f"{name}, frozen, PCA-whitened", [figures(unit(whitening.transform(test)), self.test_labels)])
 
     def single(self, branches: str) -> None:
         vectors = [self.trained(f"{one} alone", lambda seed, one=one: self.cgd(one, seed)) for one in branches]
@@ -188,15 +195,25 @@ class Bench:
               f"{alone:.2f} s; {100 * (whole / alone - 1):.1f} % more  (target ≤ 5)")  # fmt: skip
 
 
-class _Squashed(GeM):
-    """GeM of images as CGD sees them."""
+class _Squashed:
+    """A descriptor of images as CGD sees them."""
 
-    def __init__(self, backbone: Any = None, size: int = 224) -> None:
-        super().__init__(backbone, n_workers=2)
-        self.size = size
+    size = 224
 
     def _image_reader(self) -> Any:
         return FixedSizeReader(ImageReader(), self.size, "squash")
+
+
+class _GeM(_Squashed, GeM):
+    pass
+
+
+class _SPoC(_Squashed, SPoC):
+    pass
+
+
+class _MAC(_Squashed, MAC):
+    pass
 
 
 def main() -> None:

@@ -18,8 +18,9 @@ from sklearn.svm import LinearSVC
 
 from cvretrieval import ImageReadError, LocalFeatures, PCAWhitening, load_model, save_model
 from cvretrieval._state import from_config, to_config
+from cvretrieval.deep import Ensemble
 from cvretrieval.images import ImageRegion
-from tests.deep.instances import EVERYTHING, EXTRACTORS, LEARNING, PLAIN
+from tests.deep.instances import ENSEMBLES, EVERYTHING, EXTRACTORS, LEARNING, PLAIN
 
 SIZES = [(64, 80), (48, 72), (64, 80), (40, 40), (90, 64), (64, 80), (48, 72)]
 
@@ -36,6 +37,12 @@ def images(rng):
 def same(one, other, atol=2e-5):
     assert one.dtype == np.float32 and one.flags.c_contiguous
     np.testing.assert_allclose(one, other, rtol=2e-4, atol=atol * max(1.0, float(np.abs(other).max())))
+
+
+def of_members(estimator, params):
+    """The same parameters of all members of an ensemble."""
+    members = getattr(estimator, "members", None)
+    return params if members is None else {f"{m}__{key}": value for m, _ in members for key, value in params.items()}
 
 
 def equal(found, expected):
@@ -67,7 +74,8 @@ def test_init_stores_its_parameters_and_nothing_else(estimator):
 def test_clone_params_and_plain_configuration(estimator):
     assert repr(clone(estimator)) == repr(estimator)
     assert repr(from_config(json.loads(json.dumps(to_config(estimator))))) == repr(estimator)
-    assert clone(estimator).set_params(backbone__layer="layer1").backbone.layer == "layer1"
+    layer = "mac__backbone__layer" if isinstance(estimator, Ensemble) else "backbone__layer"
+    assert clone(estimator).set_params(**{layer: "layer1"}).get_params()[layer] == "layer1"
     with pytest.raises(ValueError, match="Invalid parameter 'scale'"):
         clone(estimator).set_params(scale=3)
 
@@ -86,7 +94,7 @@ def test_those_that_learn_nothing_need_no_fit(estimator, images):
     equal(clone(estimator).transform(images), clone(estimator).fit(images[:2]).transform(images))
 
 
-@each(LEARNING)
+@each({**LEARNING, **ENSEMBLES})
 def test_unfitted_is_said(estimator, images):
     with pytest.raises(NotFittedError, match=type(estimator).__name__):
         clone(estimator).transform(images)
@@ -103,7 +111,7 @@ def test_order_batches_and_workers_change_rounding_only(estimator, images, rng):
     same(fitted.transform([images[i] for i in order]), whole[order])
     same(np.concatenate([fitted.transform([image]) for image in images]), whole)
     for changed in ({"batch_size": 1}, {"batch_size": 2, "n_workers": 1}, {"n_workers": None}):
-        again = clone(estimator).set_params(**changed).fit(images)
+        again = clone(estimator).set_params(**of_members(estimator, changed)).fit(images)
         same(again.transform(images), whole, atol=2e-4)
 
 

@@ -55,9 +55,7 @@ def test_other_weights_in_that_file_are_refused_and_the_same_ones_are_not(tmp_pa
     np.testing.assert_array_equal(load_model(tmp_path / "gem.cvm").transform(images), expected)
     write_weights(tmp_path / "w.pth", seed=2)
     for use in (lambda model: model.transform(images), lambda model: model.prepare()):
-        with pytest.raises(
-            StoreError, match=r"weights in .*w\.pth are not those that GeM.*former file"
-        ):
+        with pytest.raises(StoreError, match=r"weights in .*w\.pth are not those that GeM.*former file"):
             use(load_model(tmp_path / "gem.cvm"))
     # Fitted anew, or with the weights of another path, it is another estimator.
     again = load_model(tmp_path / "gem.cvm").fit(images).transform(images)

@@ -123,7 +123,7 @@ class RMAC(MapDescriptor):
             return self
         images = check_images(X, estimator=self)
         if len(images) == 0:
-            raise ValueError("RMAC cannot learn its whitening: X has no images.")
+            raise ValueError(f"{type(self).__name__} cannot learn its whitening: X has no images.")
         chosen = draw_images(len(images), self.max_train_images, self.random_state)
         regions, owners = self._regions([images[i] for i in chosen])
         labels = () if y is None else (np.asarray(y)[chosen][owners],)
@@ -150,7 +150,13 @@ class RMAC(MapDescriptor):
         return layers.RMAC(self.levels, include_global=self.include_global, whitening=whitening, norm=self.norm == "l2")
 
     def _make_pooling(self, n_channels: int) -> nn.Module:
-        return self._layer(None if self.whitening is None else layers.Whitening(self.whitening_))
+        if self.whitening is None:
+            return self._layer(None)
+        n_fitted = int(self.whitening_.n_features_in_)
+        if n_channels != n_fitted:
+            name = type(self).__name__
+            raise ValueError(f"The backbone gives {n_channels} channels, but {name} was fitted with {n_fitted}.")
+        return self._layer(layers.Whitening(self.whitening_))
 
     def _pooling_key(self) -> tuple[Any, ...]:
         learned = None if self.whitening is None else SameObject(self.whitening_)

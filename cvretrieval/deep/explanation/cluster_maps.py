@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -59,8 +59,7 @@ def cluster_map(estimator: Any, image: Any) -> ClusterMap:
     (8, 12)
     """
     descriptor, _ = split_descriptor(estimator, NetVLAD)
-    layer = descriptor._pooling(descriptor._prepare())
-    assert isinstance(layer, layers.NetVLAD)
+    layer = cast(layers.NetVLAD, descriptor._pooling(descriptor._prepare()))
     scaled = scaled_maps(descriptor, image)[0]
     with torch.inference_mode():
         shares = layer.assign(scaled.x)[0].cpu().numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -68,8 +68,7 @@ def explain_regions(estimator: RMAC, query: Any, image: Any) -> RegionShares:
     descriptor, _ = split_descriptor(estimator, RMAC)
     if descriptor is not estimator or descriptor.norm != "l2":
         raise TypeError("explain_regions needs an RMAC by itself, with norm='l2'.")
-    pooling = descriptor._pooling(descriptor._prepare())
-    assert isinstance(pooling, layers.RMAC)
+    pooling = cast(layers.RMAC, descriptor._pooling(descriptor._prepare()))
     wanted = torch.as_tensor(descriptor.transform([query])[0])
     boxes, rows, norms = [], [], []
     with torch.inference_mode():

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from cvretrieval.deep.layers.maps import check_channels, check_map
 
-# softplus of it is 1.
-_BIAS_OF_ONE = math.log(math.e - 1)
+#: softplus of it is 1
+BIAS_OF_ONE = math.log(math.e - 1)
 
 
 class SpatialWeights(nn.Module):
@@ -39,7 +39,7 @@ class SpatialWeights(nn.Module):
         super().__init__()
         self.n_channels = n_channels
         self.weight = nn.Parameter(torch.zeros(n_channels))
-        self.bias = nn.Parameter(torch.tensor(_BIAS_OF_ONE))
+        self.bias = nn.Parameter(torch.tensor(BIAS_OF_ONE))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the weights of the pixels of a map (B, C, H, W), (B, H, W)."""
