@@ -62,11 +62,12 @@ def test_labels_teach_which_pixels_are_clutter(rng):
     kinds = np.repeat(np.arange(8), 4)
     rows = clutter(rng, kinds)
     views = rows[:, split_pixels(40, 20, rng)]
-    attention, bias = learn_attention(views, kinds, 3.0, 1e-6, torch.device("cpu"))
-    assert attention.dtype == np.float32 and attention[0] < -0.2 and attention.argmin() == 0
+    attention, bias = learn_attention(views, kinds, 3.0, 1e-6, torch.device("cpu"), penalty=1e-3)
+    assert attention.dtype == np.float32 and attention[0] < 2 * np.sort(attention)[1] < 0
     other = rng.permutation(np.repeat(np.arange(6), 5))
-    plain = separation(clutter(rng, other), other, np.zeros(12), BIAS_OF_ONE)
-    assert separation(clutter(rng, other), other, attention, bias) > plain + 0.1
+    rows = clutter(rng, other)
+    plain = separation(rows, other, np.zeros(12), BIAS_OF_ONE)
+    assert separation(rows, other, attention, bias) > plain + 0.1
 
 
 def test_without_labels_what_all_images_share_counts_little(rng):
@@ -76,7 +77,7 @@ def test_without_labels_what_all_images_share_counts_little(rng):
     own[:, :, 0], sky[:, :, 0] = 0, 4
     rows = np.concatenate([own, sky], 1)[:, rng.permutation(40)].astype(np.float32)
     attention, _ = learn_attention(rows[:, split_pixels(40, 20, rng)], None, 3.0, 1e-6, torch.device("cpu"))
-    assert attention.argmin() == 0 and attention[0] < -0.1
+    assert attention[0] < 2 * np.sort(attention)[1] < 0  # what sky is known by, well before all else
     one, bias = learn_attention(rows[:1, split_pixels(40, 20, rng)], None, 3.0, 1e-6, torch.device("cpu"))
     np.testing.assert_allclose(one, 0, atol=1e-6)  # a single image has nothing to be told from
     assert bias == pytest.approx(BIAS_OF_ONE)
@@ -130,16 +131,22 @@ def test_bad_input(images):
 
 
 @pytest.mark.real_data
-def test_learned_weights_help_on_other_objects(data_dir):
-    paths = sorted((data_dir / "ukbench_56").rglob("*.jpg"))
-    train, test = paths[:24], paths[24:56]
+def test_labels_help_on_classes_not_learned_from(data_dir):
+    folders = {}
+    for path in sorted((data_dir / "grocery_store").rglob("*.jpg")):
+        folders.setdefault(path.parent.name, []).append(path)
+    classes = [paths[:5] for _, paths in sorted(folders.items()) if len(paths) >= 6]
+    train, test = ([path for paths in part for path in paths] for part in (classes[::2], classes[1::2]))
     network = real_network(data_dir, "squeezenet1_1")
-    same = np.equal.outer(np.arange(32) // 4, np.arange(32) // 4)
+    labels = np.arange(len(test)) // 5
 
-    def margin(estimator):
+    def mean_precision(estimator):
         vectors = estimator.transform(test)
         similar = vectors @ vectors.T
-        return similar[same].mean() - similar[~same].mean()
+        np.fill_diagonal(similar, -1)
+        relevant = labels[np.argsort(-similar, axis=1)[:, :-1]] == labels[:, None]
+        return np.mean([np.mean(np.arange(1, 5) / (np.flatnonzero(row) + 1)) for row in relevant])
 
-    learned = WeightedGeM(network, image_size=256, random_state=0).fit(train, np.arange(24) // 4)
-    assert margin(learned) > margin(GeM(network, image_size=256))
+    learned = WeightedGeM(network, image_size=192, random_state=0).fit(train, np.arange(len(train)) // 5)
+    plain = mean_precision(GeM(network, image_size=192))
+    assert mean_precision(learned) > plain + 0.005, plain
