@@ -43,7 +43,7 @@ SUMMING = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("estimator", SUMMING, ids=repr)
+@pytest.mark.parametrize("estimator", SUMMING, ids=lambda estimator: " ".join(repr(estimator).split()))
 def test_contributions_add_up_to_the_similarity(estimator, images):
     found = explain_similarity(estimator, images[0], images[1])
     a, b = estimator.transform(images[:2])
@@ -76,7 +76,7 @@ def slow_gem(x, v):
 @pytest.mark.parametrize(
     ("estimator", "slow"),
     [(SPoC(BACKBONE, center_prior=False), slow_spoc), (MAC(BACKBONE), slow_mac), (GeM(BACKBONE), slow_gem)],
-    ids=repr,
+    ids=["SPoC", "MAC", "GeM"],
 )
 def test_contributions_are_those_of_the_definition(estimator, slow, images):
     found = explain_similarity(estimator, images[0], images[1])
