@@ -98,3 +98,13 @@ def test_bad_input_is_refused(tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"x\.jpg"):
         plot_heat_map(tmp_path / "x.jpg", [[1.0]])
+
+
+def test_one_peak_does_not_fade_the_others():
+    values = np.zeros((10, 10))
+    values[2, 2], values[7, 3:7] = 100.0, 1.0
+    ax = plot_heat_map(GREY, values, alpha=1)
+    assert pixel(ax, 40, 45)[0] > pixel(ax, 40, 45)[2] + 60
+    values[7] = 0
+    peak = pixel(plot_heat_map(GREY, values, alpha=1), 20, 15)
+    assert peak[0] > peak[2] + 60

@@ -68,8 +68,8 @@ def index(
 ) -> None:
     """Index photos; run again to go on after an interruption or to bring the index up to date.
 
-    Images that are in the index unchanged are skipped. One vector each, of SIFT features or by a network, and SIFT
-    features for geometric verification.
+    Images that are in the index unchanged are skipped. Each gets one vector, of SIFT features or by a network, and SIFT
+    features to be verified by.
     """
     from cvretrieval import ImageRetriever
     from cvretrieval.retrieval.durable_folders import is_empty_folder

@@ -40,7 +40,8 @@ def plot_heat_map(
         Where the map lies, x1, y1, x2, y2 in original pixels, e.g. ``SimilarityMaps.frame_b``; by default it covers the
         image.
     limit : float, optional
-        Value of full colour; by default the largest magnitude. Give one to compare images.
+        Value of full colour; by default the magnitude that one place in fifty exceeds: a single peak must not fade all
+        others. Give one to compare images.
     alpha : float, default=0.6
         Opacity of full colour.
     ax : matplotlib Axes, optional
@@ -75,9 +76,12 @@ def plot_heat_map(
     if not np.isfinite(shown).all():
         raise ValueError("plot_heat_map got values that are NaN or infinite.")
     read, ax = _draw_image(image, reader, ax, pyplot)
-    largest = max(float(np.abs(shown).max()), 1e-30) if limit is None else limit
-    colours = pyplot.get_cmap("RdBu_r")((shown / largest + 1) / 2)
-    colours[..., 3] = alpha * np.minimum(np.abs(shown) / largest, 1)
+    strength = np.abs(shown)
+    if limit is None:
+        # Where nearly all are zero, as of maxima, the largest.
+        limit = float(np.quantile(strength, 0.98)) or max(float(strength.max()), 1e-30)
+    colours = pyplot.get_cmap("RdBu_r")((shown / limit + 1) / 2)
+    colours[..., 3] = alpha * np.minimum(strength / limit, 1)
     _draw_map(ax, colours, frame, read, "bilinear")
     return ax
 
