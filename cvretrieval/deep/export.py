@@ -22,6 +22,7 @@ from cvretrieval._validation import StoreError
 from cvretrieval.deep import layers
 from cvretrieval.deep.descriptors.base import MapDescriptor
 from cvretrieval.deep.descriptors.gem import UnitLength
+from cvretrieval.deep.descriptors.neural_codes import NeuralCodes
 
 #: Size that the graph is traced at, where it may have any; neither side is special.
 _TRACED_SIZE = (224, 288)
@@ -38,14 +39,14 @@ def export_onnx(
     Parameters
     ----------
     estimator : MapDescriptor or Pipeline
-        `MAC`, `SPoC`, `CroW`, `GeM`, `NetVLAD`, `RMAC`, … or a Pipeline of one and of whitenings (`PCAWhitening`,
-        `LearnedWhitening`), scikit-learn's PCA, TruncatedSVD, StandardScaler, MaxAbsScaler or Normalizer; one that is
-        frozen, too.
+        `MAC`, `SPoC`, `CroW`, `GeM`, `NetVLAD`, `RMAC`, `NeuralCodes`, … or a Pipeline of one and of whitenings
+        (`PCAWhitening`, `LearnedWhitening`), scikit-learn's PCA, TruncatedSVD, StandardScaler, MaxAbsScaler or
+        Normalizer; one that is frozen, too.
     path : path
         File to write, by custom ``*.onnx``; an old one is replaced in one step.
     size : (height, width), optional
         The only size of images that the graph takes; None makes one for any. R-MAC needs it: how many regions there are
-        depends on the size.
+        depends on the size. That of `NeuralCodes` is their `input_size`.
     opset : int, optional
         Version of ONNX's operators; None is the exporter's choice.
 
@@ -61,7 +62,8 @@ def export_onnx(
     TypeError
         If it, or a step of it, cannot be exported.
     ValueError
-        If R-MAC is given no size, or the network or pooling depends on the size in another way.
+        If R-MAC is given no size, or `NeuralCodes` another one than theirs, or the network or pooling depends on the
+        size in another way.
     StoreError
         If the file cannot be written, or its graph, run by onnxruntime, gives other vectors than the estimator. It is
         not written then.
@@ -89,6 +91,8 @@ def export_onnx(
         what = f"{path} is a folder" if path.is_dir() else f"The folder {path.parent} does not exist"
         raise ValueError(f"{what}; give the graph a file name such as model.onnx.")
     graph = _Graph(*_steps(estimator)).eval()
+    if isinstance(graph.estimator, NeuralCodes):
+        size = _only_size(graph.estimator, size)
     if size is None and any(isinstance(part, layers.RMAC) for part in graph.modules()):
         raise ValueError(
             "How many regions R-MAC has depends on the size of images, which a graph cannot decide. Give the one it is "
@@ -99,6 +103,17 @@ def export_onnx(
     _check(graph, data, size)
     replace_file(path, lambda file: file.write(data))
     return path
+
+
+def _only_size(estimator: NeuralCodes, size: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the size that fully connected layers take."""
+    side = int(estimator.input_size)
+    if size not in (None, (side, side)):
+        raise ValueError(
+            f"NeuralCodes as configured take images of {side} x {side} pixels, not of {size}: set input_size, or leave "
+            "size out."
+        )
+    return side, side
 
 
 class _Graph(nn.Module):

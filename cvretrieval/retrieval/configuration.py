@@ -13,6 +13,7 @@ from cvretrieval._state import from_config, get_state, set_state, to_config
 from cvretrieval._validation import StoreError
 from cvretrieval.images import ImageReader
 from cvretrieval.index import VectorIndex
+from cvretrieval.retrieval.localization import verifies_features
 from cvretrieval.retrieval.rows import wrong_kind
 from cvretrieval.retrieval.stages import Stages, steps_of
 from cvretrieval.retrieval.store import Store
@@ -47,7 +48,7 @@ def restore(store: Store) -> tuple[dict[str, Any], Stages]:
         index = None if config.get("index") is None else from_config(config["index"])
         check_engine(index)
         encoder = from_config(config["encoder"])
-        if config["extractor"] is None and (input_kind(encoder) != "images" or verifier is not None):
+        if config["extractor"] is None and (input_kind(encoder) != "images" or verifies_features(verifier)):
             raise ValueError("it has no extractor of the local features that other stages need")
         # The encoder among the parameters stays unfitted, as scikit-learn has it.
         parameters = {
@@ -73,7 +74,7 @@ def learned_stages(store: Store, extractor: Any, kind: str) -> Stages:
 
 def needs_features(retriever: Any, encoder: Any) -> bool:
     """Whether any stage works on local features."""
-    return input_kind(encoder) != "images" or retriever.verifier is not None or _reranks_by_features(retriever)
+    return input_kind(encoder) != "images" or verifies_features(retriever.verifier) or _reranks_by_features(retriever)
 
 
 def check_features(retriever: Any, stages: Stages) -> None:
@@ -83,7 +84,7 @@ def check_features(retriever: Any, stages: Stages) -> None:
     ------
     ValueError
     """
-    if stages.extractor is None and (retriever.verifier is not None or _reranks_by_features(retriever)):
+    if stages.extractor is None and (verifies_features(retriever.verifier) or _reranks_by_features(retriever)):
         raise ValueError(
             "The index holds no local features to verify images by, because it was made without a verifier. Search "
             "without one, or make an index with a verifier."

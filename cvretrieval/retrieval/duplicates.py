@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from cvretrieval._durable import file_digest
 from cvretrieval._parallel import map_blocks
 from cvretrieval._validation import check_number
+from cvretrieval.retrieval.localization import verifies_features
 from cvretrieval.retrieval.records import ImageRecord
 from cvretrieval.verification import SpatialVerifier
 
@@ -200,7 +201,7 @@ def _agreeing(retriever: Any, task: tuple[ImageRecord, list[ImageRecord]]) -> li
     record, others = task[0], [other for other in task[1] if other.n_features]
     if not others or not record.n_features:
         return []
-    verifier = SpatialVerifier() if retriever.verifier is None else retriever.verifier
+    verifier = retriever.verifier if verifies_features(retriever.verifier) else SpatialVerifier()
     features = retriever._store.features([record.key, *(other.key for other in others)])
     results = verifier.verify_candidates(features[0], features[1:], n_jobs=retriever.n_jobs)
     return [

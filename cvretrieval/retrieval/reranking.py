@@ -12,6 +12,7 @@ from sklearn.base import clone
 from cvretrieval._state import to_config
 from cvretrieval.local_features import ImageFeatures
 from cvretrieval.reranking import Reranker, VerifiedMatches
+from cvretrieval.retrieval.localization import verifies_features
 
 #: For one query, key of an image → its features and the verification of the pair.
 Verdicts = dict[int, tuple[ImageFeatures, Any]]
@@ -77,7 +78,7 @@ def check_parameters(retriever: Any) -> None:
         )
     if index.metric != "cosine":
         raise ValueError(f"A reranker compares vectors by cosine, but metric={index.metric!r}. Use metric='cosine'.")
-    if reranker.needs_verification and retriever.verifier is None:
+    if reranker.needs_verification and not verifies_features(retriever.verifier):
         raise ValueError(
             f"{type(reranker).__name__} as configured expands by verified images: give a verifier, such as "
             "SpatialVerifier()."

@@ -25,7 +25,7 @@ class Hit:
     path : str or None
         File it was indexed from; None for images given as arrays.
     score : float
-        Similarity of the index (cosine by default), before verification.
+        Similarity of the index (cosine by default), before verification; of the region, where `AML` has looked for it.
     n_inliers : int or None
         Geometrically consistent matches; None where no verification ran.
     verified : bool
@@ -36,8 +36,8 @@ class Hit:
         Inlier correspondences x, y in the query and x, y in this image, in original pixels.
     outline : ndarray of shape (n_corners, 2) or None
         Where the query, or the region of it that was asked for, lies in this image: a convex polygon in pixels, cut off
-        at the edges of the image. None where the match was not accepted, where the transform leaves nothing of it, and
-        for a fundamental matrix.
+        at the edges of the image; or the region that `AML` has found. None where the match was not accepted, where the
+        transform leaves nothing of it, and for a fundamental matrix.
     n_effective_inliers : int or None
         Inliers that do not crowd; see `Verification`.
     """
@@ -81,7 +81,7 @@ class QueryResult:
     seconds : float
         Wall-clock time of this query, reading and features included; in a batch, its share.
     timings : mapping of str to float
-        Seconds by stage: ``"features"``, ``"search"``, ``"verification"``.
+        Seconds by stage: ``"features"``, ``"search"``, ``"reranking"``, ``"verification"``, ``"localisation"``.
     n_features : int or None
         Number of local features of the query.
     box : tuple of 4 floats or None

@@ -44,8 +44,9 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
         Engine that finds the images, without vectors: `InvertedIndex` for sparse bags of words, for `HammingEmbedding`
         and for `ASMK`, `BinaryIndex` for vectors of bytes, or an approximate one for dense vectors; None means
         ``DenseIndex(metric)``. Parameters that do not change what it holds, such as ``index__alpha``, may be set later.
-    verifier : SpatialVerifier or None, default=None
-        Verifies the best candidates; None ranks by the vectors alone.
+    verifier : SpatialVerifier, deep.AML or None, default=None
+        Verifies the best candidates by their local features; or reads them again and ranks them by the region that a
+        network finds most like the query. None ranks by the vectors alone.
     reranker : reranker or None, default=None
         Makes a better ranked list of the first one, before the best candidates are verified, or by what is verified
         (`AverageQueryExpansion`, `Diffusion`, …, a `RerankingPipeline` of several). Needs dense vectors and the cosine
@@ -53,7 +54,7 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
     metric : {"cosine", "inner_product", "l2"}, default="cosine"
         How ``DenseIndex`` compares vectors; other engines have their own. Higher scores are better for all of them.
     n_verify : int, default=50
-        Number of candidates of each query that are verified.
+        Number of candidates of each query that are verified, or read again.
     max_train_images : int, default=500
         The encoder is learned on at most so many images, drawn at random.
     location : path, optional

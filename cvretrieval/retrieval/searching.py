@@ -17,6 +17,7 @@ from cvretrieval.images import ImageRegion, check_images
 from cvretrieval.local_features import ImageFeatures
 from cvretrieval.retrieval import reranking
 from cvretrieval.retrieval.describing import describe_images
+from cvretrieval.retrieval.localization import localize, looks_at_images
 from cvretrieval.retrieval.outline import query_outline
 from cvretrieval.retrieval.records import ImageRecord, Snapshot, StaleSnapshotError
 from cvretrieval.retrieval.reranking import Verdicts
@@ -228,6 +229,9 @@ def _rank(
             keys = _without_unknown(searchable[part], keys, by_key)
             _share(searchable[part], "reranking", start)
         for query, own_keys, own_scores, known in zip(searchable[part], keys, scores, verdicts, strict=True):
+            if looks_at_images(retriever.verifier):
+                query.hits = _localized_hits(retriever, query, own_keys, own_scores, k, by_key)
+                continue
             if retriever.verifier is not None:
                 _verify(retriever, query, own_keys, known)
             query.hits = _hits(query, own_keys, own_scores, k, by_key, known)
@@ -313,3 +317,24 @@ def _hits(
             )
         )
     return tuple(hits)
+
+
+def _localized_hits(
+    retriever: Any,
+    query: _Query,
+    keys: NDArray[np.int64],
+    scores: NDArray[Any],
+    k: int,
+    by_key: Mapping[int, ImageRecord],
+) -> tuple[Hit, ...]:
+    """Return the hits of which the best are ordered by the region of them that is most like the query."""
+    start = time.perf_counter()
+    found = [(int(key), float(score)) for key, score in zip(keys, scores, strict=True) if key >= 0]
+    regions = localize(retriever, query.image, query.box, [by_key[key] for key, _ in found[: retriever.n_verify]])
+    ordered: list[tuple[int, float, Any]] = [(key, *region) for key, region in regions.items()]
+    ordered += [(key, score, None) for key, score in found if key not in regions]
+    query.timings["localisation"] = time.perf_counter() - start
+    return tuple(
+        Hit(rank=rank, id=by_key[key].id, path=by_key[key].path, score=score, outline=outline)
+        for rank, (key, score, outline) in enumerate(ordered[:k], start=1)
+    )

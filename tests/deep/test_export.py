@@ -13,7 +13,19 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from torch import nn
 
 from cvretrieval import LearnedWhitening, PCAWhitening, PowerNormalizer, StoreError
-from cvretrieval.deep import MAC, RMAC, Backbone, CroW, GeM, NetVLAD, SPoC, export, export_onnx
+from cvretrieval.deep import (
+    MAC,
+    RMAC,
+    Backbone,
+    CroW,
+    GeM,
+    MultiScaleRMAC,
+    NetVLAD,
+    NeuralCodes,
+    SPoC,
+    export,
+    export_onnx,
+)
 from tests.deep.instances import BACKBONE
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -58,7 +70,6 @@ def train(rng):
         make_pipeline(GeM(SMALL), PCAWhitening(4)),
         make_pipeline(MAC(SMALL), StandardScaler(), "passthrough", PCA(3), Normalizer()),
         FrozenEstimator(make_pipeline(CroW(Backbone("squeezenet1_1", weights=None)), PCAWhitening(3, power=0.25))),
-        GeM(Backbone("vgg11", weights=None, layer="features.5")),
     ],
     ids=lambda estimator: " ".join(repr(estimator).split())[:60],
 )
@@ -73,9 +84,18 @@ def test_graphs_of_any_size(estimator, train, rng, tmp_path):
         np.testing.assert_allclose(run(path, images), expected, rtol=1e-3, atol=2e-5 * max(1, np.abs(expected).max()))
 
 
-@pytest.mark.parametrize("whitening", [None, PCAWhitening(5)])
-def test_regions_need_a_size(whitening, train, rng, tmp_path):
-    rmac = RMAC(SMALL, whitening=whitening, scales=(1, 0.7)).fit(train)
+@pytest.mark.parametrize(
+    "rmac",
+    [
+        RMAC(SMALL, scales=(1, 0.7)),
+        RMAC(SMALL, whitening=PCAWhitening(5), scales=(1, 0.7)),
+        MultiScaleRMAC(SMALL, whitening=PCAWhitening(4), scales=(1, 1.3)),
+        MultiScaleRMAC(SMALL, sum_of="regions", scales=(1, 1.3)),
+    ],
+    ids=["plain", "whitened", "vectors", "regions"],
+)
+def test_regions_need_a_size(rmac, train, rng, tmp_path):
+    rmac.fit(train)
     with pytest.raises(ValueError, match=r"regions R-MAC has depends on the size.*size=\(height, width\)"):
         export_onnx(rmac, tmp_path / "a.onnx")
     path = export_onnx(rmac, tmp_path / "a.onnx", size=(72, 96))
@@ -83,6 +103,18 @@ def test_regions_need_a_size(whitening, train, rng, tmp_path):
     np.testing.assert_allclose(run(path, images), rmac.transform(images), rtol=1e-3, atol=2e-5)
     with pytest.raises(Exception, match="Got invalid dimensions"):
         run(path, list(rng.integers(0, 256, (1, 72, 80, 3), dtype=np.uint8)))
+
+
+def test_fully_connected_layers_have_one_size(train, rng, tmp_path):
+    torch.manual_seed(1)
+    network = nn.Sequential(*SMALL, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(96, 9))
+    codes = NeuralCodes(network, input_size=48)
+    path = export_onnx(make_pipeline(codes, PCAWhitening(4)).fit(train), tmp_path / "a.onnx")
+    images = list(rng.integers(0, 256, (3, 48, 48, 3), dtype=np.uint8))
+    expected = make_pipeline(codes, PCAWhitening(4)).fit(train).transform(images)
+    np.testing.assert_allclose(run(path, images), expected, rtol=1e-3, atol=2e-5)
+    with pytest.raises(ValueError, match="take images of 48 x 48 pixels, not of"):
+        export_onnx(codes, tmp_path / "b.onnx", size=(64, 64))
 
 
 def test_labels_learned_whitening(train, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -10,10 +11,20 @@ import torch
 from PIL import Image
 from sklearn.pipeline import make_pipeline
 
-from cvretrieval import SIFT, ImageReader, ImageRetriever, PCAWhitening, SpatialVerifier, StoreError
+from cvretrieval import (
+    SIFT,
+    AverageQueryExpansion,
+    ImageReader,
+    ImageRetriever,
+    PCAWhitening,
+    SpatialVerifier,
+    StoreError,
+)
+from cvretrieval._validation import ImageReadError
 from cvretrieval.datasets import load_dataset, make_scenes
-from cvretrieval.deep import MAC, RMAC, Backbone, GeM, NetVLAD
+from cvretrieval.deep import AML, MAC, RMAC, Backbone, GeM, NetVLAD
 from cvretrieval.deep.inference import runner
+from cvretrieval.images import ImageRegion
 from cvretrieval.retrieval.evaluation import evaluate_method
 from tests.deep.instances import BACKBONE
 
@@ -200,3 +211,39 @@ def test_protocols_decide_how_the_network_reads_images(photos):
     _set_exif(named, "ignore")
     assert (named.encoder.reader.max_size, named.encoder.reader.exif) == (90, "ignore")
     assert named.extractor.reader.exif == "ignore"
+
+
+def test_regions_of_the_best_candidates_decide(photos, tmp_path):
+    aml = AML(BACKBONE, n_expand=1)
+    build(RMAC(BACKBONE), extractor=None, verifier=aml, n_verify=5, location=tmp_path / "a.cvr").fit(photos).close()
+    retriever = ImageRetriever.load(tmp_path / "a.cvr")
+    assert retriever.verifier.get_params()["n_expand"] == 1
+    query, box = photos / "scene 3" / "2.png", (30, 20, 110, 100)
+    (result,) = retriever.search(query, k=8, boxes=[box])
+    plain = ImageRetriever.load(tmp_path / "a.cvr", verifier=None).search(query, k=8, boxes=[box])
+    candidates = plain.ids[0][:5]
+    ranking = aml.rerank(ImageRegion(query, box), [photos / name for name in candidates])
+    assert [hit.id for hit in result.hits] == [candidates[i] for i in ranking.order] + plain.ids[0][5:]
+    np.testing.assert_allclose([hit.score for hit in result.hits[:5]], ranking.scores[ranking.order], atol=1e-5)
+    for hit, i in zip(result.hits, ranking.order, strict=False):
+        np.testing.assert_allclose([*hit.outline[0], *hit.outline[2]], ranking.boxes[i], atol=1e-6)
+    assert result.hits[7].outline is None and result.hits[7].n_inliers is None and not result.hits[0].verified
+    assert "localisation" in result.timings
+    by_id = retriever.search(ids=["scene 3/2.png"], k=3)[0]
+    assert by_id.hits[0].id != "scene 3/2.png" and by_id.hits[0].outline is not None
+
+
+def test_regions_need_the_files(photos, tmp_path):
+    files = tmp_path / "photos"
+    shutil.copytree(photos / "scene 0", files)
+    retriever = build(MAC(BACKBONE), extractor=None, verifier=AML(BACKBONE), location=tmp_path / "a.cvr").fit(files)
+    (files / "1.png").unlink()
+    with pytest.raises(ImageReadError, match=r"1\.png"):
+        retriever.search(photos / "scene 0" / "0.png")
+    hits = ImageRetriever.load(tmp_path / "a.cvr", on_error="skip").search(photos / "scene 0" / "0.png")[0].hits
+    assert hits[0].outline is not None and hits[-1].id == "1.png" and hits[-1].outline is None
+    retriever.add([np.asarray(Image.open(photos / "scene 0" / "1.png"))], ids=["array"])
+    with pytest.raises(ValueError, match="'array' was indexed from an array"):
+        retriever.search(photos / "scene 0" / "1.png")
+    with pytest.raises(ValueError, match="give a verifier, such as"):
+        build(MAC(BACKBONE), verifier=AML(BACKBONE), reranker=AverageQueryExpansion(verified_only=True)).fit(files)
