@@ -121,9 +121,6 @@ class _Crew:
         self._n_running = 0
         self._is_dismissed = False
 
-    def __reduce__(self) -> tuple[type[_Crew], tuple[()]]:
-        return _Crew, ()  # in another process there are other threads
-
     def run(self, function: Callable[[Block], Result], block: Block) -> Result | None:
         with self._condition:
             if self._is_dismissed:
@@ -146,12 +143,17 @@ class _Crew:
 
 
 def effective_n_jobs(n_jobs: int | None) -> int:
-    """Return the number of workers that ``n_jobs`` means here (scikit-learn's convention: None is 1, -1 is all)."""
+    """Return the number of threads that ``n_jobs`` means here (scikit-learn's convention: None is 1, -1 is all)."""
     import joblib
+    from joblib.parallel import get_active_backend
 
     if n_jobs == 0:
         raise ValueError("n_jobs must not be 0; use 1 for serial work or -1 for all processors.")
-    return int(joblib.effective_n_jobs(n_jobs))
+    n_workers = int(joblib.effective_n_jobs(n_jobs))
+    if getattr(get_active_backend(prefer="threads")[0], "supports_sharedmem", False):
+        return n_workers
+    # Processes, perhaps of a hundred machines; the threads are of this one.
+    return min(n_workers, joblib.cpu_count())
 
 
 def block_slices(n_items: int, block_size: int) -> list[slice]:
@@ -176,8 +178,9 @@ def map_blocks(
     Parameters
     ----------
     function : callable
-        Called with one block. Runs in a thread by default (the kernels, OpenCV and Pillow release the GIL); a
-        ``joblib.parallel_config`` of the caller is honoured, so it must be picklable to run in processes.
+        Called with one block. Runs in a thread (the kernels, OpenCV and Pillow release the GIL), even where the
+        caller's ``joblib.parallel_config`` names processes: blocks write into arrays of the caller. What is worth its
+        way to other processes goes there by `_workers`.
     blocks : iterable
         Consumed lazily, a few blocks ahead of the workers.
     n_jobs : int or None, default=None
@@ -211,10 +214,13 @@ def _results(
     import joblib
 
     pool = joblib.Parallel(
-        n_jobs=n_jobs, prefer="threads", return_as="generator", pre_dispatch="2*n_jobs", batch_size=1
+        n_jobs=effective_n_jobs(n_jobs),
+        require="sharedmem",
+        return_as="generator",
+        pre_dispatch="2*n_jobs",
+        batch_size=1,
     )
     crew = _Crew()
-    # Limited here for threads, and in the worker for the processes that a parallel_config may have asked for.
     with single_threaded():
         results = pool(joblib.delayed(crew.run)(function, block) for block in blocks)
         try:

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {
     "_version", "_validation", "_optional", "_base", "_parallel", "_state", "_durable", "_array_file", "_npy_file",
-    "_model_file", "_saving", "_peak_memory",
+    "_model_file", "_saving", "_peak_memory", "_workers",
 }  # fmt: skip
 FOUNDATION = BASE | {
     "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions", "visual_words"
@@ -31,6 +31,7 @@ ALLOWED = {
     "_peak_memory": set(),
     "_base": {"_saving"},
     "_parallel": {"_validation"},
+    "_workers": set(),
     "_kernels": set(),
     "_state": {"_validation"},
     "_durable": {"_validation"},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cvretrieval.cli.cluster import ClusterOption, WorkersOption, working_on
 from cvretrieval.cli.common import (
     IndexArgument,
     JobsOption,
@@ -38,8 +39,8 @@ from cvretrieval.cli.networks import BackboneOption, LayerOption, ScalesOption, 
 
 if TYPE_CHECKING:
     from cvretrieval import ImageRetriever
-    from cvretrieval.retrieval.ingestion import IndexingReport
     from cvretrieval.retrieval.integrity import Damage
+    from cvretrieval.retrieval.outcomes import IndexingReport
 
 PhotosArgument = Annotated[
     list[Path], typer.Argument(help="Folders (searched with all their sub-folders) and files.", metavar="PHOTOS")
@@ -64,6 +65,8 @@ def index(
     seed: SeedOption = None,
     on_error: OnErrorOption = OnError.skip,
     jobs: JobsOption = -1,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Index photos; run again to go on after an interruption or to bring the index up to date.
@@ -85,13 +88,15 @@ def index(
         changed = differences(options, retriever)
         if changed:
             raise ValueError(f"{out} was built with other settings ({changed}); choose another --out for new ones.")
-        report = retriever.add(photos)
+        with working_on(cluster, workers):
+            report = retriever.add(photos)
     else:
         if not out.parent.is_dir():
             raise ValueError(f"The folder {out.parent} for the index does not exist.")
         _refuse_empty(photos)
-        retriever = make_retriever(options, location=out, **session).fit(photos)
-        report = retriever.report_
+        retriever = make_retriever(options, location=out, **session)
+        with working_on(cluster, workers):
+            report = retriever.fit(photos).report_
     _summary(retriever, report, out, quiet)
 
 
@@ -100,6 +105,8 @@ def add(
     photos: PhotosArgument,
     on_error: OnErrorOption = OnError.skip,
     jobs: JobsOption = -1,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Add photos to an index; files that changed are replaced."""
@@ -107,7 +114,9 @@ def add(
 
     retriever = ImageRetriever.load(index, on_error=on_error.value, n_jobs=jobs, verbose=not quiet)
     _refuse_empty(photos)
-    _summary(retriever, retriever.add(photos), index, quiet)
+    with working_on(cluster, workers):
+        report = retriever.add(photos)
+    _summary(retriever, report, index, quiet)
 
 
 def remove(

@@ -3,7 +3,7 @@
 from cvretrieval.retrieval.comparison import MethodComparison, compare_methods
 from cvretrieval.retrieval.duplicates import DuplicateGroup, DuplicatePair, find_duplicates
 from cvretrieval.retrieval.evaluation import MethodEvaluation, evaluate_method, evaluate_retriever
-from cvretrieval.retrieval.ingestion import IndexingReport
+from cvretrieval.retrieval.outcomes import IndexingReport
 from cvretrieval.retrieval.result import Hit, QueryResult, SearchResult
 from cvretrieval.retrieval.retriever import ImageRetriever
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from sklearn.base import clone
@@ -13,13 +14,17 @@ from cvretrieval._state import from_config, get_state, set_state, to_config
 from cvretrieval._validation import StoreError
 from cvretrieval.images import ImageReader
 from cvretrieval.index import VectorIndex
+from cvretrieval.retrieval.description import read_description
 from cvretrieval.retrieval.localization import verifies_features
+from cvretrieval.retrieval.model_file import read_model_file
 from cvretrieval.retrieval.rows import wrong_kind
 from cvretrieval.retrieval.stages import Stages, steps_of
 from cvretrieval.retrieval.store import Store
 
 #: Parameters of the retriever that are stored with the index; the others belong to the session.
 _STORED = ("metric", "n_verify", "max_train_images")
+
+_UNUSABLE = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 
 
 def describe(retriever: Any, extractor: Any, encoder: Any) -> dict[str, Any]:
@@ -65,11 +70,35 @@ def restore(store: Store) -> tuple[dict[str, Any], Stages]:
 def learned_stages(store: Store, extractor: Any, kind: str) -> Stages:
     """Return the extractor with the encoder of a store, learned if the store has a model."""
     with _as_store_error(store):
-        encoder = from_config(store.config["encoder"])
-        model = store.read_model()
-        if model is not None:
-            encoder = set_state(encoder, *model)
-    return Stages(extractor, encoder, store.model, kind)
+        return Stages(extractor, _encoder(store.config, store.read_model()), store.model, kind)
+
+
+def stages_in(folder: Path, model: bytes | None) -> Stages:
+    """Return the stages of the store in a folder, for a process that does not open it.
+
+    Parameters
+    ----------
+    folder : Path
+    model : bytes or None
+        Digest of what the encoder has learned.
+
+    Raises
+    ------
+    StoreError
+    """
+    config = read_description(folder)["config"]
+    learned = None if model is None else read_model_file(folder, model)
+    try:
+        extractor = None if config["extractor"] is None else from_config(config["extractor"])
+        kind = "dense" if config.get("index") is None else from_config(config["index"]).kind
+        return Stages(extractor, _encoder(config, learned), model, kind)
+    except _UNUSABLE as error:
+        raise StoreError(f"{folder}: the description of the stages cannot be used ({error}).") from error
+
+
+def _encoder(config: Mapping[str, Any], learned: Any) -> Any:
+    encoder = from_config(config["encoder"])
+    return encoder if learned is None else set_state(encoder, *learned)
 
 
 def needs_features(retriever: Any, encoder: Any) -> bool:
@@ -138,5 +167,5 @@ def check_index(index: Any, encoder: Any) -> None:
 def _as_store_error(store: Store) -> Iterator[None]:
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except _UNUSABLE as error:
         raise StoreError(f"{store.path}: the description of the stages cannot be used ({error}).") from error

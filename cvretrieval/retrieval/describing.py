@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any
 
 from cvretrieval._parallel import block_slices, map_blocks, progress_bar
+from cvretrieval.local_features import LocalFeatures
+from cvretrieval.retrieval.rows import join_rows
 from cvretrieval.retrieval.stages import Described, Stages
 
 # What a network is given at once, to be put into batches of one size: so many images, or so many of its batches if
@@ -117,3 +119,17 @@ def _with_vectors(
         else:
             found[i] = (replace(image, vector=by_network.vector), before + seconds)
     return found
+
+
+def features_of(images: Sequence[Described]) -> LocalFeatures | None:
+    """Gather the features of images; None where the stages find none."""
+    described = [image.features for image in images]
+    if not described or described[0] is None:
+        return None
+    return LocalFeatures.from_images([tuple(one) for one in described if one is not None])
+
+
+def vectors_of(images: Sequence[Described]) -> Any:
+    """Gather the vectors of images; None before the encoder is learned."""
+    vectors = [image.vector for image in images]
+    return None if not vectors or vectors[0] is None else join_rows([v for v in vectors if v is not None])

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cvretrieval._durable import write_file
+from cvretrieval._durable import file_digest, write_file
 from cvretrieval._validation import StoreError
 from cvretrieval._version import __version__
 
@@ -70,3 +70,15 @@ def read_description(folder: Path) -> dict[str, Any]:
             "upgrade it with: pip install -U cvretrieval"
         )
     return dict(description)
+
+
+def description_digest(folder: Path) -> bytes:
+    """Return the digest of the description, by which a store is told from another one under the same path.
+
+    Raises
+    ------
+    StoreError
+        As of `read_description`.
+    """
+    read_description(folder)
+    return file_digest(folder / _NAME)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,46 +13,23 @@ from sklearn.utils import check_random_state
 from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._state import get_state, set_state
 from cvretrieval._validation import ImageReadError
+from cvretrieval._workers import active_workers, in_this_process
 from cvretrieval.images import describe_source
-from cvretrieval.local_features import LocalFeatures
-from cvretrieval.retrieval.describing import describe_images
+from cvretrieval.retrieval.cluster_ingestion import encode_by_workers, extract_by_workers
+from cvretrieval.retrieval.describing import describe_images, features_of, vectors_of
 from cvretrieval.retrieval.learning import StoredFeatures, learn
-from cvretrieval.retrieval.records import ImageRecord, ShardRecord
-from cvretrieval.retrieval.rows import Rows, is_blank, join_rows
+from cvretrieval.retrieval.outcomes import IndexingReport, kept, note, outcome_of
+from cvretrieval.retrieval.records import ShardRecord
+from cvretrieval.retrieval.remote_tasks import BLOCK_IMAGES, ENCODE_IMAGES
+from cvretrieval.retrieval.rows import Rows, join_rows
 from cvretrieval.retrieval.sources import Source, plan
 from cvretrieval.retrieval.stages import Described, Stages
 from cvretrieval.retrieval.store import Store
 
-# Images described by one task of a worker.
-_BLOCK_IMAGES = 2
 # Images committed at once: a crash costs the images of one commit, but a process may open only some thousand files.
 _SHARD_IMAGES = 128
 _MOST_SHARD_IMAGES = 1024
 _SHARDS = 100
-# Images encoded at once: their descriptors are in memory as float32.
-_ENCODE_IMAGES = 64
-
-
-@dataclass
-class IndexingReport:
-    """What an `add` did.
-
-    Attributes
-    ----------
-    n_added, n_replaced, n_unchanged, n_empty : int
-        New images, changed ones, skipped ones; and how many of the first two have no features.
-    failures : list of (str, str)
-        Path and reason of every image that could not be read.
-    seconds : float
-        Wall-clock time.
-    """
-
-    n_added: int = 0
-    n_replaced: int = 0
-    n_unchanged: int = 0
-    n_empty: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 def add(
@@ -81,14 +57,21 @@ def add(
     report = IndexingReport(n_unchanged=work.n_unchanged, failures=list(work.failures))
     if report.failures and on_error == "raise":
         raise ImageReadError(*report.failures[0])
-    if stages.takes_images and not stages.is_learned:
-        # The images themselves are not stored, so what encodes them is learned first.
-        _learn_from_images(store, stages, accept, work.sources, max_train_images, random_state, on_error)
-    _extract(store, stages, work.sources, report, on_error=on_error, n_jobs=n_jobs, verbose=verbose)
-    if not stages.is_learned and not stages.takes_images:
-        _learn(store, stages, accept, max_train_images, random_state)
-    if stages.is_learned:
-        _encode_pending(store, stages, n_jobs, verbose)
+    # What other processes do is said below; nothing else is worth its way to them.
+    with active_workers(n_jobs) as workers, in_this_process() if workers is not None else nullcontext():
+        if stages.takes_images and not stages.is_learned:
+            # The images themselves are not stored, so what encodes them is learned first.
+            _learn_from_images(store, stages, accept, work.sources, max_train_images, random_state, on_error)
+        if workers is None:
+            _extract(store, stages, work.sources, report, on_error=on_error, n_jobs=n_jobs, verbose=verbose)
+        else:
+            extract_by_workers(workers, store, stages, work.sources, report, on_error=on_error, verbose=verbose)
+        if not stages.is_learned and not stages.takes_images:
+            _learn(store, stages, accept, max_train_images, random_state)
+        if stages.is_learned and workers is None:
+            _encode_pending(store, stages, n_jobs, verbose)
+        elif stages.is_learned and workers is not None:
+            encode_by_workers(workers, store, verbose=verbose)
     report.seconds = time.perf_counter() - start
     return report
 
@@ -105,7 +88,7 @@ def _extract(
 ) -> None:
     """Describe images in parallel and commit them shard by shard; what is finished survives a later failure."""
     images = [source.image for source in sources]
-    results = describe_images(stages, images, block_images=_BLOCK_IMAGES, n_jobs=n_jobs, verbose=verbose)
+    results = describe_images(stages, images, block_images=BLOCK_IMAGES, n_jobs=n_jobs, verbose=verbose)
     shard_images = min(max(_SHARD_IMAGES, len(sources) // _SHARDS), _MOST_SHARD_IMAGES)
     first = 0
     shard: list[Described] = []
@@ -134,63 +117,12 @@ def _commit(
     by_image: bool,
 ) -> None:
     """Write one shard and commit its rows; then report, or raise for, the images that could not be read."""
-    if on_error == "raise":
-        readable = [i for i, image in enumerate(described) if not image.reason]
-    else:
-        readable = list(range(len(described)))
-    if readable:
-        rows = [_record(sources[i], described[i], by_image) for i in readable]
-        images = [described[i] for i in readable if not described[i].reason]
-        store.write_shard(rows, _features(images), _vectors(images))
-    for i in readable:
-        source, image = sources[i], described[i]
-        if image.reason:
-            record = store.find(source.id)
-            report.failures.append(
-                (source.path or describe_source(source.image), image.reason if record is None else record.reason)
-            )
-        else:
-            report.n_replaced += source.known
-            report.n_added += not source.known
-            report.n_empty += _is_empty(image, by_image)
-    for source, image in zip(sources, described, strict=True):
-        if image.reason and on_error == "raise":
-            raise ImageReadError(source.path or describe_source(source.image), image.reason)
-
-
-def _is_empty(image: Described, by_image: bool) -> bool:
-    """Whether there is nothing to find an image by."""
-    if by_image:
-        return image.vector is not None and is_blank(image.vector)
-    return image.n_features == 0
-
-
-def _record(source: Source, image: Described, by_image: bool) -> ImageRecord:
-    if image.reason:
-        return ImageRecord(source.id, source.path, source.size, source.mtime_ns, status="failed", reason=image.reason)
-    width, height = (0, 0) if image.features is None else image.features.image_size or (0, 0)
-    return ImageRecord(
-        source.id,
-        source.path,
-        source.size,
-        source.mtime_ns,
-        status="empty" if _is_empty(image, by_image) else "ok",
-        width=int(width),
-        height=int(height),
-        n_features=image.n_features,
-    )
-
-
-def _features(images: list[Described]) -> LocalFeatures | None:
-    described = [image.features for image in images]
-    if not described or described[0] is None:
-        return None
-    return LocalFeatures.from_images([tuple(features) for features in described if features is not None])
-
-
-def _vectors(images: list[Described]) -> Any:
-    vectors = [image.vector for image in images]
-    return None if not vectors or vectors[0] is None else join_rows([v for v in vectors if v is not None])
+    outcomes = [outcome_of(image, by_image) for image in described]
+    rows = kept(sources, outcomes, on_error)
+    if rows:
+        images = [image for image in described if not image.reason]
+        store.write_shard(rows, features_of(images), vectors_of(images))
+    note(store, sources, outcomes, report, on_error)
 
 
 def _learn(
@@ -253,7 +185,7 @@ def _encode_pending(store: Store, stages: Stages, n_jobs: int | None, verbose: b
 
     def encode(shard: ShardRecord) -> tuple[ShardRecord, Any]:
         features = store.shard_features(shard.shard)
-        blocks = block_slices(len(features), _ENCODE_IMAGES)
+        blocks = block_slices(len(features), ENCODE_IMAGES)
         return shard, join_rows([serial.encode(features[block]) for block in blocks])
 
     results = map_blocks(

@@ -16,10 +16,10 @@ from cvretrieval.encoders import VLAD
 from cvretrieval.extraction import SIFT
 from cvretrieval.retrieval import configuration, ingestion, reranking, searching
 from cvretrieval.retrieval.engine import check_rows
-from cvretrieval.retrieval.ingestion import IndexingReport
 from cvretrieval.retrieval.integrity import Damage
 from cvretrieval.retrieval.learning import StoredFeatures
 from cvretrieval.retrieval.opened import OpenedIndex
+from cvretrieval.retrieval.outcomes import IndexingReport
 from cvretrieval.retrieval.result import SearchResult
 from cvretrieval.retrieval.stages import Stages
 from cvretrieval.retrieval.store import Store

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import secrets
 import shutil
 from collections.abc import Container
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvretrieval._durable import TEMPORARY, file_digest, replace_file, write_file
+from cvretrieval._durable import TEMPORARY, cannot_write, file_digest, replace_file, sync_folder, write_file
 from cvretrieval._npy_file import read_npy, write_npy
 from cvretrieval._validation import StoreError
 from cvretrieval.local_features import LocalFeatures
@@ -33,6 +36,14 @@ def shard_folder(root: Path, shard: int) -> Path:
     return root / f"{shard:08d}"
 
 
+@dataclass(frozen=True)
+class StagedShard:
+    """A shard that has been written whole and has no number yet: the name of its folder, and the record but for it."""
+
+    name: str
+    record: ShardRecord
+
+
 def write_shard(
     root: Path,
     shard: int,
@@ -41,22 +52,55 @@ def write_shard(
     vectors: Rows | None,
 ) -> ShardRecord:
     """Write the arrays of a shard to disk for good; it counts only once the manifest holds the record returned."""
+    written: dict[str, ArrayRecord] = {}
+    folder = shard_folder(root, shard)
+    # The number was never committed, so what lies there was left by a commit that failed.
+    shutil.rmtree(folder, ignore_errors=True)
+    write_folder(folder, lambda temporary: written.update(_write_arrays(temporary, features, vectors)))
+    return ShardRecord(shard, n_images, 0 if features is None else features.n_descriptors, written)
+
+
+def stage_shard(root: Path, n_images: int, features: LocalFeatures | None, vectors: Rows | None) -> StagedShard:
+    """Write the arrays of a shard under a name of its own, as any number of processes may at once.
+
+    What is never given a number is cleared away by the next writer.
+    """
+    folder = root / f"{TEMPORARY}{secrets.token_hex(8)}"
+    try:
+        folder.mkdir()
+        written = _write_arrays(folder, features, vectors)
+        sync_folder(folder)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise cannot_write(folder, error) from error
+        raise
+    n_descriptors = 0 if features is None else features.n_descriptors
+    return StagedShard(folder.name, ShardRecord(-1, n_images, n_descriptors, written))
+
+
+def number_shard(root: Path, staged: StagedShard, shard: int) -> ShardRecord:
+    """Give a shard its number; it counts only once the manifest holds the record returned."""
+    folder = shard_folder(root, shard)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        os.rename(root / staged.name, folder)
+        sync_folder(root)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return replace(staged.record, shard=shard)
+
+
+def _write_arrays(folder: Path, features: LocalFeatures | None, vectors: Rows | None) -> dict[str, ArrayRecord]:
     arrays: dict[str, NDArray[Any]] = {}
     if features is not None:
         arrays = {name: getattr(features, name) for name in _FEATURE_ARRAYS if getattr(features, name) is not None}
     if vectors is not None:
         arrays.update(rows_to_arrays(vectors))
-    written: dict[str, ArrayRecord] = {}
-
-    def fill(folder: Path) -> None:
-        for name, array in arrays.items():
-            written[name] = ArrayRecord(*write_file(folder / f"{name}.npy", partial(write_npy, array)))
-
-    folder = shard_folder(root, shard)
-    # The number was never committed, so what lies there was left by a commit that failed.
-    shutil.rmtree(folder, ignore_errors=True)
-    write_folder(folder, fill)
-    return ShardRecord(shard, n_images, 0 if features is None else features.n_descriptors, written)
+    return {
+        name: ArrayRecord(*write_file(folder / f"{name}.npy", partial(write_npy, array)))
+        for name, array in arrays.items()
+    }
 
 
 def write_vectors(root: Path, shard: int, vectors: Rows) -> dict[str, ArrayRecord]:

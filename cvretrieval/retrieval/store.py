@@ -36,16 +36,24 @@ from numpy.typing import NDArray
 
 from cvretrieval._validation import StoreError
 from cvretrieval.local_features import LocalFeatures
-from cvretrieval.retrieval import compaction, copying, integrity, inventory
+from cvretrieval.retrieval import committing, compaction, copying, integrity, inventory
 from cvretrieval.retrieval.description import read_description, write_description
 from cvretrieval.retrieval.durable_folders import build_store
 from cvretrieval.retrieval.integrity import Damage
 from cvretrieval.retrieval.lock import WriterLock
 from cvretrieval.retrieval.manifest import Manifest
 from cvretrieval.retrieval.model_file import MODEL_FILE, read_model_file, write_model_file
-from cvretrieval.retrieval.records import Change, ImageRecord, ShardRecord, Snapshot, StaleSnapshotError
+from cvretrieval.retrieval.records import ArrayRecord, Change, ImageRecord, ShardRecord, Snapshot, StaleSnapshotError
 from cvretrieval.retrieval.rows import Rows, join_rows
-from cvretrieval.retrieval.shards import Shard, ShardError, clear_leftovers, write_shard, write_vectors
+from cvretrieval.retrieval.shards import (
+    Shard,
+    ShardError,
+    StagedShard,
+    clear_leftovers,
+    number_shard,
+    write_shard,
+    write_vectors,
+)
 
 # A mapped array may hold a file open, and a process may open some thousand.
 _OPEN_SHARDS = 100
@@ -287,30 +295,33 @@ class Store:
             A row for each of the same; None if the encoder is not learned yet.
         """
         self._check_writable()
-        n_rows = sum(record.status != "failed" for record in records)
-        for name, array in (("features", features), ("vectors", vectors)):
-            if array is not None and array.shape[0] != n_rows:
-                raise ValueError(f"There are {n_rows} readable images, but {name} of {array.shape[0]}.")
-        if len({record.id for record in records}) < len(records):
-            raise ValueError("Two of the images have the same id.")
+        n_rows = committing.check_rows(records, {"features": features, "vectors": vectors})
         shard = None
         if n_rows:
             shard = write_shard(self.path / "shards", self._manifest.next_shard(), n_rows, features, vectors)
-        change = self._snapshot.change(records, shard)
-        with self._manifest.transaction():
-            if shard is not None:
-                self._manifest.add_shard(shard)
-            self._manifest.remove_images(record.key for record in change.replaced)
-            self._manifest.set_reasons(change.kept)
-            keyed = self._manifest.add_images(change.new)
-        self._snapshot.apply(replace(change, new=keyed), shard)
+        committing.commit(self._manifest, self._snapshot, records, shard)
+
+    def adopt_shard(self, records: Sequence[ImageRecord], staged: StagedShard | None) -> None:
+        """Commit images whose arrays another process has written with `stage_shard`; else as `write_shard`."""
+        self._check_writable()
+        n_rows = committing.check_rows(records, {})
+        if n_rows != (0 if staged is None else staged.record.n_images):
+            raise ValueError(f"There are {n_rows} readable images, but another number of rows: {staged!r}.")
+        shard = None
+        if staged is not None:
+            shard = number_shard(self.path / "shards", staged, self._manifest.next_shard())
+        committing.commit(self._manifest, self._snapshot, records, shard)
 
     def write_vectors(self, shard: ShardRecord, vectors: Rows) -> None:
         """Commit the vectors of a shard that has features only."""
         self._check_writable()
         if vectors.shape[0] != shard.n_images:
             raise ValueError(f"The shard has {shard.n_images} images. Got {vectors.shape[0]} vectors.")
-        written = write_vectors(self.path / "shards", shard.shard, vectors)
+        self.adopt_vectors(shard, write_vectors(self.path / "shards", shard.shard, vectors))
+
+    def adopt_vectors(self, shard: ShardRecord, written: Mapping[str, ArrayRecord]) -> None:
+        """Commit the vectors of a shard that another process has written beside its features."""
+        self._check_writable()
         with self._manifest.transaction():
             self._manifest.add_arrays(shard.shard, written)
         self._snapshot.apply(Change(), replace(shard, arrays={**shard.arrays, **written}))
@@ -340,14 +351,9 @@ class Store:
             Naming those that are not in the store.
         """
         self._check_writable()
-        by_path = {record.path: record for record in self.records() if record.path is not None}
-        found = {name: self.find(name) or by_path.get(os.path.abspath(name)) for name in names}
-        missing = [name for name, record in found.items() if record is None]
-        if missing:
-            more = ", …" if len(missing) > 5 else ""
-            raise KeyError(f"Not in the index: {', '.join(map(repr, missing[:5]))}{more}. Nothing was removed.")
+        keys = committing.find_all(self._snapshot, names)
         with self._manifest.transaction():
-            self._manifest.remove_images({record.key for record in found.values() if record is not None})
+            self._manifest.remove_images(keys)
         self._load()
 
     def compact(self, *, verbose: bool | int = False) -> None:
