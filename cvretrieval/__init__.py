@@ -52,6 +52,7 @@ _PUBLIC = {
     "DenseIndex": "index",
     "FaissIndex": "index",
     "InvertedIndex": "index",
+    "MilvusIndex": "index",
     "PQIndex": "index",
     "AlphaQueryExpansion": "reranking",
     "AverageQueryExpansion": "reranking",

@@ -15,6 +15,8 @@ _EXTRAS = {
     "onnxscript": "onnx",
     "onnxruntime": "onnx",
     "pymilvus": "milvus",
+    "milvus_lite": "milvus",
+    "fsspec": "remote",
     "dask": "dask",
     "fastapi": "serve",
 }

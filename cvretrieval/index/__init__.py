@@ -5,6 +5,7 @@ from cvretrieval.index.binary import BinaryIndex
 from cvretrieval.index.dense import DenseIndex
 from cvretrieval.index.faiss_index import FaissIndex
 from cvretrieval.index.inverted import InvertedIndex
+from cvretrieval.index.milvus_index import MilvusIndex
 from cvretrieval.index.product_quantized import PQIndex
 
-__all__ = ["BinaryIndex", "DenseIndex", "FaissIndex", "InvertedIndex", "PQIndex", "VectorIndex"]
+__all__ = ["BinaryIndex", "DenseIndex", "FaissIndex", "InvertedIndex", "MilvusIndex", "PQIndex", "VectorIndex"]

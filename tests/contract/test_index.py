@@ -17,6 +17,8 @@ from sklearn.base import clone
 
 from cvretrieval import ProductQuantizer, StoreError
 from cvretrieval.index import BinaryIndex, DenseIndex, FaissIndex, InvertedIndex, PQIndex, VectorIndex
+from tests.milvus_lite import HAS_MILVUS
+from tests.milvus_lite import make_index as make_milvus_index
 from tests.reference.hamming import search as slow_hamming_search
 from tests.reference.inverted_index import search as slow_word_search
 from tests.reference.top_k import search as slow_search
@@ -42,6 +44,8 @@ class Engine:
         (metric, queries, vectors, keys, k) → keys and scores, one by one.
     share : float
         Of the best, so many are found on average. What is found has the right score at the right place all the same.
+    size : int
+        Vectors of the largest test: fewer for an engine that is slow.
     """
 
     build: Callable[..., Any]
@@ -50,6 +54,7 @@ class Engine:
     numbers: Callable[..., Any]
     definition: Callable[..., Any]
     share: float = 1.0
+    size: int = 3000
 
     def __call__(self, **parameters):
         return self.build(**parameters)
@@ -144,6 +149,35 @@ ENGINES = {
     ),
 }
 
+if HAS_MILVUS:
+    ENGINES |= {
+        "MilvusIndex": Engine(
+            partial(make_milvus_index, structure="flat"),
+            ("cosine",),  # the others: tests/test_index_milvus.py
+            ENGINES["DenseIndex"].integers,
+            ENGINES["DenseIndex"].numbers,
+            slow_search,
+            size=600,
+        ),
+        "MilvusIndex-hnsw": Engine(
+            partial(make_milvus_index, structure="hnsw", metric="inner_product"),
+            ("inner_product",),
+            ENGINES["DenseIndex"].integers,
+            lambda rng, n: rng.normal(size=(n, 12)).astype(np.float32),
+            slow_search,
+            0.8,
+            size=600,
+        ),
+        "MilvusIndex-sparse": Engine(
+            partial(make_milvus_index, structure="sparse", metric="inner_product"),
+            ("inner_product",),
+            ENGINES["InvertedIndex"].integers,
+            ENGINES["InvertedIndex"].numbers,
+            slow_word_search,
+            size=600,
+        ),
+    }
+
 EACH_METRIC = pytest.mark.parametrize(
     ("engine", "metric"),
     [(engine, metric) for engine in ENGINES.values() for metric in engine.metrics],
@@ -226,10 +260,11 @@ def test_equals_the_definition_with_ties_by_key(engine, metric, k, vectors, keys
 
 @EACH_METRIC
 def test_batches_jobs_order_and_additions_do_not_change_a_bit(engine, metric, rng):
-    vectors = engine.numbers(rng, 3000)
-    vectors[1500:] = vectors[:1500]
-    queries = engine.numbers(rng, 200)
-    keys = rng.permutation(3000)
+    n, n_queries = engine.size, engine.size // 15
+    vectors = engine.numbers(rng, n)
+    vectors[n // 2 :] = vectors[: n // 2]
+    queries = engine.numbers(rng, n_queries)
+    keys = rng.permutation(n)
     expected = engine(metric=metric).add(keys, vectors).search(queries, 25)
     with np.errstate(invalid="ignore"):  # −inf less −inf, behind the end of a list
         assert not (np.diff(expected[1], axis=1) > 0).any()
@@ -238,11 +273,11 @@ def test_batches_jobs_order_and_additions_do_not_change_a_bit(engine, metric, rn
         other = engine(metric=metric, n_jobs=n_jobs).add(keys, vectors)
         assert_equal(other.search(queries, 25), expected)
         assert_equal(other.search(queries[:1], 25), [part[:1] for part in expected])
-    for start, stop in ((0, 1), (1, 8), (8, 200)):
+    for start, stop in ((0, 1), (1, 8), (8, n_queries)):
         assert_equal(index.search(queries[start:stop], 25), [part[start:stop] for part in expected])
-    order = rng.permutation(3000)
+    order = rng.permutation(n)
     index = engine(metric=metric)
-    for rows in np.array_split(order, [1, 2, 10, 700, 705, 2000]):
+    for rows in np.array_split(order, [1, 2, 10, n // 4, n // 4 + 5, 2 * n // 3]):
         index.add(keys[rows], vectors[rows])
     for k in (25, 7):
         found = index.search(queries, k)
