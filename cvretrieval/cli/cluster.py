@@ -43,7 +43,7 @@ def working_on(cluster: str | None, workers: int | None) -> Iterator[None]:
 
     with ExitStack() as stack:
         if workers is not None:
-            local = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            local = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
             address: Any = stack.enter_context(local)
         else:
             address = cluster

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def describe(retriever: Any, extractor: Any, encoder: Any) -> dict[str, Any]:
         "image_policy": to_config(reader),
         "codec": getattr(extractor, "descriptor_codec", None),
         **{name: getattr(retriever, name) for name in _STORED},
+        # A run that is cut off before the encoder is learned goes on with the same draw of training images.
+        "random_state": int(seed) if isinstance(seed := retriever.random_state, numbers.Integral) else None,
     }
 
 
@@ -63,6 +66,7 @@ def restore(store: Store) -> tuple[dict[str, Any], Stages]:
             "verifier": verifier,
             "reranker": reranker,
             **{name: config[name] for name in _STORED},
+            "random_state": config.get("random_state"),
         }
     return parameters, learned_stages(store, parameters["extractor"], "dense" if index is None else index.kind)
 
