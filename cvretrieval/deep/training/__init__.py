@@ -3,6 +3,7 @@
 from cvretrieval.deep.training.cgd import CGD
 from cvretrieval.deep.training.fine_tuned import FineTuned
 from cvretrieval.deep.training.hard_negatives import HardNegativeSampler
+from cvretrieval.deep.training.places import PlaceSampler
 from cvretrieval.deep.training.sampling import ClassBalancedSampler
 
-__all__ = ["CGD", "ClassBalancedSampler", "FineTuned", "HardNegativeSampler"]
+__all__ = ["CGD", "ClassBalancedSampler", "FineTuned", "HardNegativeSampler", "PlaceSampler"]

@@ -220,7 +220,7 @@ class CGD(TrainedDescriptor):
             return None
         return nn.Sequential(nn.BatchNorm1d(n_channels), nn.Linear(n_channels, n_classes))
 
-    def _loss_terms(self) -> Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]:
+    def _loss_terms(self, sampler: Any = None) -> Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]:
         ranking = make_ranking_loss(self, self.ranking_loss, self.margin)
         classification = CrossEntropy(self.temperature, self.label_smoothing)
 

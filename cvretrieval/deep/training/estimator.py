@@ -141,12 +141,13 @@ class TrainedDescriptor(MapDescriptor):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             prepared, head, parts = self._make_parts(device, images, y, len(classes))
+            sampler = self._make_sampler(images, targets, seed, prepared, head)
             trainer = Trainer(
                 parts,
-                self._loss_terms(),
+                self._loss_terms(sampler),
                 images,
                 targets,
-                self._make_sampler(images, targets, seed, prepared, head),
+                sampler,
                 CropReader(limited_reader(self.reader, None), self.resize_to, self.input_size, self.flip),
                 self._settings(seed),
                 run=self._run_description(classes, targets, seed),
@@ -167,7 +168,7 @@ class TrainedDescriptor(MapDescriptor):
 
     def score(self, X: Any, y: Any) -> float:
         """Return the recall at 1 of images among each other: the share whose nearest other is of their class."""
-        return recall_at_1(self.transform(X), y)
+        return recall_at_1(self.transform(X), y, self._recall_radius)
 
     @property
     def history_(self) -> dict[str, NDArray[np.float64]]:
@@ -184,8 +185,13 @@ class TrainedDescriptor(MapDescriptor):
         """Return the module from maps to vectors; with images, as training begins."""
 
     @abstractmethod
-    def _loss_terms(self) -> Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]:
-        """Return the function from `TrainedParts`, images and class numbers to the parts of the loss."""
+    def _loss_terms(self, sampler: Any) -> Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]:
+        """Return the function from `TrainedParts`, images and targets to the parts of the loss of a sampler's batch."""
+
+    @property
+    def _recall_radius(self) -> float | None:
+        """Metres within which an image is of the same place, for labels that are positions; None if they may not be."""
+        return None
 
     def _make_auxiliary(self, n_channels: int, n_classes: int) -> nn.Module | None:
         return None
@@ -221,14 +227,14 @@ class TrainedDescriptor(MapDescriptor):
             return None
         images = check_images(validation[0], estimator=self)
         labels = np.asarray(validation[1])
-        if len(images) < 2 or len(images) != len(labels):
+        if len(images) < 2 or len(images) != len(labels) or labels.ndim > (1 if self._recall_radius is None else 2):
             raise ValueError(
                 f"validation must be at least two images and the class of each. Got {len(images)} images and "
-                f"{len(labels)} classes."
+                f"classes of shape {labels.shape}."
             )
 
         def recall() -> float:
-            return recall_at_1(self._vectors_of(images, prepared, head), labels)
+            return recall_at_1(self._vectors_of(images, prepared, head), labels, self._recall_radius)
 
         return recall
 

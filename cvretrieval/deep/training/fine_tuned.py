@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from sklearn.base import clone
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,11 +17,14 @@ from cvretrieval._validation import check_number
 from cvretrieval.deep.descriptors.base import MapDescriptor
 from cvretrieval.deep.inference import PreparedNetwork
 from cvretrieval.deep.inference.batches import ImageSource
+from cvretrieval.deep.losses import WeaklySupervisedRanking
 from cvretrieval.deep.training.estimator import TrainedDescriptor, TrainedParts
 from cvretrieval.deep.training.hard_negatives import HardNegativeSampler
+from cvretrieval.deep.training.places import PlaceSampler, check_positions, classes_as_positions
 from cvretrieval.deep.training.ranking import make_ranking_loss
 from cvretrieval.deep.training.trainer import Trainer
 from cvretrieval.images import ImageReader
+from cvretrieval.postprocessing.power_norm import l2_normalize
 
 
 class FineTuned(TrainedDescriptor):
@@ -31,8 +38,8 @@ class FineTuned(TrainedDescriptor):
         centres from k-means at the start. How images are described afterwards, and on which device, is told by its
         parameters.
     ranking_loss : str or callable, default="contrastive"
-        "contrastive", "batch_hard", "semi_hard" (triplets), "multi_similarity", "smooth_ap": see
-        `cvretrieval.deep.losses`. Or what takes vectors (B, D) and class numbers (B,).
+        "contrastive", "batch_hard", "semi_hard" (triplets), "multi_similarity", "smooth_ap", "weakly_supervised"
+        (NetVLAD's, of positions): see `cvretrieval.deep.losses`. Or what takes vectors (B, D) and class numbers (B,).
     margin : float or None, default=None
         Of the ranking loss; None is its own, 0.7 for "contrastive".
     classes_per_batch, images_per_class : int, default=32, 4
@@ -40,7 +47,11 @@ class FineTuned(TrainedDescriptor):
     n_negatives : int, default=0
         0: batches of classes as above. Otherwise a batch holds `classes_per_batch` tuples of a query, another image of
         its class, and so many images of other classes: the most similar ones, found anew before each epoch
-        (`HardNegativeSampler`).
+        (`HardNegativeSampler`). With "weakly_supervised", at least 1: a query, the most similar of its potential
+        positives, and negatives (`PlaceSampler`).
+    positive_radius, negative_radius : float, default=10, 25
+        With "weakly_supervised" and positions in metres: how near potential positives of a query are, and how far
+        its negatives. A search is right within `negative_radius`.
     n_epochs : int, default=30
         Epochs of about as many images as there are.
     learning_rate : float, default=1e-5
@@ -72,17 +83,23 @@ class FineTuned(TrainedDescriptor):
     history_ : dict of str to ndarray of shape (n_epochs,)
         See `CGD`.
     best_epoch_, classes_, weights_, layout_
-        See `CGD`.
+        See `CGD`. Trained on positions, `classes_` is empty.
 
     Notes
     -----
     The loss is of L2-normalised vectors of one scale.
+
+    NetVLAD as its paper trains it, on photos with positions (n_images, 2) in metres:
+    ``FineTuned(NetVLAD(…), ranking_loss="weakly_supervised", n_negatives=10, classes_per_batch=4).fit(X, positions)``.
+    Given classes, potential positives are of the query's class, and negatives of any other.
 
     References
     ----------
     .. [1] F. Radenović, G. Tolias and O. Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019.
     .. [2] A. Gordo, J. Almazán, J. Revaud and D. Larlus, "End-to-end learning of deep visual representations for image
        retrieval", IJCV 2017.
+    .. [3] R. Arandjelović, P. Gronat, A. Torii, T. Pajdla and J. Sivic, "NetVLAD: CNN architecture for weakly
+       supervised place recognition", CVPR 2016.
 
     Examples
     --------
@@ -104,6 +121,8 @@ class FineTuned(TrainedDescriptor):
         classes_per_batch: int = 32,
         images_per_class: int = 4,
         n_negatives: int = 0,
+        positive_radius: float = 10.0,
+        negative_radius: float = 25.0,
         n_epochs: int = 30,
         learning_rate: float = 1e-5,
         decay_at: Sequence[float] = (0.5, 0.8),
@@ -124,6 +143,8 @@ class FineTuned(TrainedDescriptor):
         self.classes_per_batch = classes_per_batch
         self.images_per_class = images_per_class
         self.n_negatives = n_negatives
+        self.positive_radius = positive_radius
+        self.negative_radius = negative_radius
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
         self.decay_at = decay_at
@@ -182,12 +203,17 @@ class FineTuned(TrainedDescriptor):
 
     def _make_head(self, n_channels: int, images: Sequence[Any] | None = None, y: Any = None) -> nn.Module:
         if images is not None:
-            self.descriptor_ = clone(self.descriptor).fit(images, y)
+            classes = None if np.ndim(y) == 2 else y
+            self.descriptor_ = clone(self.descriptor).fit(images, classes)
         head: nn.Module = self.descriptor_._make_pooling(n_channels)
         return head
 
-    def _loss_terms(self) -> Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]:
-        ranking = make_ranking_loss(self, self.ranking_loss, self.margin)
+    def _loss_terms(self, sampler: Any) -> Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]:
+        ranking: Callable[[Tensor, Tensor], Tensor]
+        if isinstance(sampler, PlaceSampler):
+            ranking = partial(_mean_of_tuples, self._weak_loss(), sampler.tuple_size)
+        else:
+            ranking = make_ranking_loss(self, self.ranking_loss, self.margin)
 
         def terms(parts: TrainedParts, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
             vectors = self._combine([self._describe(parts.head, parts.maps(images))])
@@ -200,13 +226,46 @@ class FineTuned(TrainedDescriptor):
     ) -> Any:
         if self.n_negatives == 0:
             return super()._make_sampler(images, targets, seed, prepared, head)
-        return HardNegativeSampler(
-            targets,
-            lambda chosen: self._vectors_of([images[int(i)] for i in chosen], prepared, head),
-            n_tuples=self.classes_per_batch,
-            n_negatives=self.n_negatives,
-            seed=seed,
+
+        def describe(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+            vectors = self._vectors_of([images[int(i)] for i in chosen], prepared, head)
+            return vectors if self.norm == "l2" else l2_normalize(vectors)
+
+        options = {"n_tuples": self.classes_per_batch, "n_negatives": self.n_negatives, "seed": seed}
+        if not self._is_weak:
+            return HardNegativeSampler(targets, describe, **options)
+        positions = targets if targets.ndim == 2 else classes_as_positions(targets, self.negative_radius)
+        return PlaceSampler(
+            positions,
+            describe,
+            positive_radius=self.positive_radius,
+            negative_radius=self.negative_radius,
+            **options,
         )
+
+    def _check_labels(self, images: Sequence[Any], y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        if y is None or np.ndim(y) != 2:
+            return super()._check_labels(images, y)
+        if not self._is_weak:
+            raise ValueError(
+                f"FineTuned with ranking_loss={self.ranking_loss!r} is trained with one class for each image. Got y of "
+                f"shape {np.shape(y)}; positions need ranking_loss='weakly_supervised' and n_negatives, e.g. 10."
+            )
+        positions = check_positions(y)
+        if len(positions) != len(images):
+            raise ValueError(f"y must be one position for each image. Got {len(images)} images, {len(positions)}.")
+        return np.empty(0), positions
+
+    @property
+    def _is_weak(self) -> bool:
+        return isinstance(self.ranking_loss, str) and self.ranking_loss == "weakly_supervised"
+
+    def _weak_loss(self) -> WeaklySupervisedRanking:
+        return WeaklySupervisedRanking() if self.margin is None else WeaklySupervisedRanking(self.margin)
+
+    @property
+    def _recall_radius(self) -> float:
+        return float(self.negative_radius)
 
     def _install(self, trainer: Trainer, prepared: PreparedNetwork, classes: Any) -> None:
         super()._install(trainer, prepared, classes)
@@ -246,6 +305,15 @@ class FineTuned(TrainedDescriptor):
         super()._check_parameters()
 
     def _check_pooling(self) -> None:
-        make_ranking_loss(self, self.ranking_loss, self.margin)
-        check_number(self, "n_negatives", self.n_negatives, low=0, integer=True)
+        if self._is_weak:
+            self._weak_loss()
+        else:
+            make_ranking_loss(self, self.ranking_loss, self.margin, more=("weakly_supervised",))
+        check_number(self, "n_negatives", self.n_negatives, low=int(self._is_weak), integer=True)
+        check_number(self, "positive_radius", self.positive_radius, low=0)
+        check_number(self, "negative_radius", self.negative_radius, low=self.positive_radius)
         self._check_training_parameters()
+
+
+def _mean_of_tuples(loss: WeaklySupervisedRanking, size: int, vectors: Tensor, _: Tensor) -> Tensor:
+    return torch.stack([loss(part[0], part[1:2], part[2:]) for part in vectors.split(size)]).mean()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval._validation import check_number
+from cvretrieval.deep.training.sampling import draw_in_turn
 
 # Rows of products that are computed at once.
 _ROWS = 256
@@ -78,8 +79,7 @@ class HardNegativeSampler:
         """Return the batches of an epoch, about as many images as there are; those of a tuple are adjacent."""
         rng = np.random.default_rng([self.seed, epoch])
         n_queries = self.n_batches * self.n_tuples
-        decks = -(-n_queries // len(self._queries))
-        queries = np.concatenate([rng.permutation(self._queries) for _ in range(decks)])[:n_queries]
+        queries = draw_in_turn(self._queries, n_queries, rng)
         positives = np.array([self._positive(query, rng) for query in queries])
         n_images = len(self._classes)
         pool = np.arange(n_images)

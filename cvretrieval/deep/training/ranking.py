@@ -20,8 +20,10 @@ RANKING_LOSSES: dict[str, Any] = {
 }
 
 
-def make_ranking_loss(owner: Any, loss: Any, margin: float | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the loss of a name with its margin, or the callable that was given."""
+def make_ranking_loss(
+    owner: Any, loss: Any, margin: float | None, more: tuple[str, ...] = ()
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss of a name with its margin, or the callable that was given; `more` are names made elsewhere."""
     if callable(loss):
         if margin is not None:
             raise ValueError(
@@ -30,7 +32,7 @@ def make_ranking_loss(owner: Any, loss: Any, margin: float | None) -> Callable[[
             )
         made: Callable[[Tensor, Tensor], Tensor] = loss
         return made
-    check_choice(owner, "ranking_loss", loss, tuple(RANKING_LOSSES))
+    check_choice(owner, "ranking_loss", loss, (*RANKING_LOSSES, *more))
     if loss == "smooth_ap" and margin is not None:
         raise ValueError("ranking_loss='smooth_ap' has no margin; set margin=None.")
     return RANKING_LOSSES[loss]() if margin is None else RANKING_LOSSES[loss](margin=margin)  # type: ignore[no-any-return]

@@ -60,6 +60,12 @@ class ClassBalancedSampler:
         ]
 
 
+def draw_in_turn(images: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return so many of some images: none comes twice before all others came once."""
+    decks = -(-n // len(images))
+    return np.concatenate([rng.permutation(images) for _ in range(decks)])[:n]
+
+
 class _Deck:
     def __init__(self, cards: NDArray[np.int64], rng: np.random.Generator) -> None:
         self._cards = cards
