@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -256,8 +257,9 @@ class MilvusIndex(KeysOfMilvus, BaseEstimator):
         n_found = min(int(k), len(held))
         if not n_found or not asked.rows.shape[0]:
             return no_results(asked.rows.shape[0], int(k))
-        if collection is None:
-            collection = self._new_collection(self._n_dims or 0)
+        own = self._new_collection(self._n_dims or 0)
+        # Parameters of searching may have been changed since the collection was made.
+        collection = own if collection is None else replace(collection, structure=own.structure)
         search = MilvusSearch(collection, held, within is not None, self.exact, n_found, asked)
         return rank(search, asked.rows.shape[0], int(k), n_found, self.n_jobs)
 

@@ -18,6 +18,7 @@ from cvretrieval.index import VectorIndex
 from cvretrieval.retrieval.description import read_description
 from cvretrieval.retrieval.localization import verifies_features
 from cvretrieval.retrieval.model_file import read_model_file
+from cvretrieval.retrieval.moving import claimed
 from cvretrieval.retrieval.rows import wrong_kind
 from cvretrieval.retrieval.stages import Stages, steps_of
 from cvretrieval.retrieval.store import Store
@@ -31,11 +32,12 @@ _UNUSABLE = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 def describe(retriever: Any, extractor: Any, encoder: Any) -> dict[str, Any]:
     """Return the JSON that `Store.create` keeps."""
     reader = Stages(extractor, encoder).reader or ImageReader()
+    index = claimed(retriever.index)
     return {
         "extractor": None if extractor is None else to_config(extractor),
         "encoder": to_config(encoder),
         # Threads belong to the session.
-        "index": None if retriever.index is None else to_config(clone(retriever.index).set_params(n_jobs=None)),
+        "index": None if index is None else to_config(clone(index).set_params(n_jobs=None)),
         "verifier": None if retriever.verifier is None else to_config(retriever.verifier),
         "reranker": None if retriever.reranker is None else to_config(retriever.reranker),
         "image_policy": to_config(reader),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cvretrieval._durable import copy_file
+from cvretrieval.retrieval.description import write_description
 from cvretrieval.retrieval.durable_folders import build_store
 from cvretrieval.retrieval.manifest import Manifest
 from cvretrieval.retrieval.model_file import MODEL_FILE
@@ -18,12 +20,17 @@ if TYPE_CHECKING:
     from cvretrieval.retrieval.store import Store
 
 
-def copy_store(store: Store, manifest: Manifest, path: str | os.PathLike[str]) -> Path:
+def copy_store(
+    store: Store, manifest: Manifest, path: str | os.PathLike[str], config: Mapping[str, Any] | None = None
+) -> Path:
     """Copy an open store to a new folder; see `Store.copy`."""
 
     def fill(folder: Path) -> None:
         (folder / "shards").mkdir()
-        copy_file(store.path / "index.json", folder / "index.json")
+        if config is None:
+            copy_file(store.path / "index.json", folder / "index.json")
+        else:
+            write_description(folder, config)
         manifest.backup(folder / "manifest.sqlite")
         with contextlib.closing(Manifest(folder / "manifest.sqlite", writable=False)) as copied:
             state = copied.snapshot()

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cvretrieval._durable import file_digest, write_file
+from cvretrieval._durable import file_digest, replace_file, write_file
 from cvretrieval._validation import StoreError
 from cvretrieval._version import __version__
 
@@ -30,9 +30,25 @@ def write_description(folder: Path, config: Mapping[str, Any]) -> None:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    found = _DENSE_FORMAT if config.get("index") is None else FORMAT
-    text = json.dumps({"format": found, "versions": versions, "config": dict(config)}, indent=2)
+    text = _text(config, versions)
     write_file(folder / _NAME, lambda file: file.write(text.encode()))
+
+
+def _text(config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    found = _DENSE_FORMAT if config.get("index") is None else FORMAT
+    return json.dumps({"format": found, "versions": dict(versions), "config": dict(config)}, indent=2)
+
+
+def rewrite_description(folder: Path, config: Mapping[str, Any]) -> None:
+    """Put another configuration in the place of that of a store, in one step.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written.
+    """
+    text = _text(config, read_description(folder)["versions"])
+    replace_file(folder / _NAME, lambda file: file.write(text.encode()))
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,9 @@ row never changes under its key; so an engine is brought up to date, however old
 manifest does not have any more and adding those it does not have yet. A folder that is damaged, or of another store, is
 built anew; where it cannot be written, the engine is in memory only.
 
-``DenseIndex`` reads the vectors of the shards where they lie, and has no folder.
+``DenseIndex`` reads the vectors of the shards where they lie, and has no folder. ``MilvusIndex`` keeps its vectors in
+Milvus, where all processes change the same ones; the folder says which of them it has. There a reader may add what is
+missing, but removes nothing: others may have read a later state of the manifest.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from cvretrieval.index import DenseIndex
 from cvretrieval.retrieval.inventory import ENGINE_FOLDER
 from cvretrieval.retrieval.inventory import n_bytes as bytes_of_folder
 from cvretrieval.retrieval.lock import WriterLock
+from cvretrieval.retrieval.moving import is_elsewhere
 from cvretrieval.retrieval.rows import Rows, join_rows, size_of
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ _WRITTEN_ROWS = 256
 _SEARCH_PARAMETERS = {
     "InvertedIndex": ("idf", "sigma", "max_distance", "burstiness", "alpha", "threshold"),
     "PQIndex": ("metric",),
+    "MilvusIndex": ("ef", "n_probe"),
 }
 # Images that are remembered to recognise the store; see `_Source`.
 _REMEMBERED = 16
@@ -95,6 +99,17 @@ class Engine:
             index = self._up_to_date(store, template, n_jobs, by_writer=True, compact=compact)
             self._state = store.generation, clone(template), index
 
+    def close(self, *, is_temporary: bool) -> None:
+        """Let go of a connection; of a temporary store nothing stays elsewhere."""
+        with self._thread_lock:
+            index: Any = None if self._state is None else self._state[2]
+            self._state = None
+        if is_elsewhere(index):
+            with contextlib.suppress(StoreError):
+                if is_temporary:
+                    index.drop()
+            index.close()
+
     def copy(self, store: Store, target: Path) -> None:
         """Copy the folder to a copy of the store; where that fails, it is built anew there."""
         folder, copied = store.path / ENGINE_FOLDER, target / ENGINE_FOLDER
@@ -109,6 +124,13 @@ class Engine:
             except OSError:
                 shutil.rmtree(copied, ignore_errors=True)
 
+    def clear(self, store: Store) -> None:
+        """Delete the folder, of an engine that the store no longer has."""
+        with self._thread_lock, _locked(store) as is_locked:
+            self._state = None
+            if is_locked:
+                shutil.rmtree(store.path / ENGINE_FOLDER, ignore_errors=True)
+
     def check(self, store: Store, template: Any) -> None:
         """Compare every byte of the folder with its checksums; a damaged one is deleted, to be built anew."""
         folder = store.path / ENGINE_FOLDER
@@ -117,10 +139,7 @@ class Engine:
         try:
             type(template).open(folder)
         except StoreError:
-            with self._thread_lock, _locked(store) as is_locked:
-                self._state = None
-                if is_locked:
-                    shutil.rmtree(folder, ignore_errors=True)
+            self.clear(store)
 
     def _up_to_date(
         self, store: Store, template: Any, n_jobs: int | None, *, by_writer: bool, compact: bool = False
@@ -136,10 +155,12 @@ class Engine:
                     key=lambda i: len(np.setxor1d(i.keys, wanted, assume_unique=True)))  # fmt: skip
         if index is None:
             index = _empty(template, n_jobs)
-        n_changes = _update(index, store, wanted)
+        n_gone, n_new = _update(index, store, wanted)
         if compact:
             index.compact()
-        is_late = n_changes > (0 if by_writer else max(_WRITTEN_ROWS, _WRITTEN_SHARE * len(index)))
+        is_late = n_gone + n_new > (0 if by_writer else max(_WRITTEN_ROWS, _WRITTEN_SHARE * len(index)))
+        if not by_writer and n_gone and is_elsewhere(index):
+            return index
         if len(index) and (stored is None or is_late or compact) and _is_configured(store, template):
             _write(store, index, template, is_new=stored is None)
         return index
@@ -154,7 +175,9 @@ def check_rows(template: Any, rows: Rows) -> None:
 
     Engines that learn from what is added first are asked later: a few rows would not do.
     """
-    if template.exact:
+    if is_elsewhere(template):
+        template.check_vectors(rows)
+    elif template.exact:
         clone(template).add(np.arange(rows.shape[0]), rows)
 
 
@@ -178,7 +201,8 @@ def _open(store: Store, template: Any, n_jobs: int | None) -> Any:
     try:
         if not _Source.read(folder).fits(store, template):
             return None
-        verify = bytes_of_folder(folder) <= _VERIFIED_BYTES
+        # Elsewhere, all keys would be read; a look at their number finds what has been lost.
+        verify = bytes_of_folder(folder) <= _VERIFIED_BYTES and not is_elsewhere(template)
         index = type(template).open(folder, n_jobs=n_jobs, verify=verify)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StoreError):
         return None
@@ -260,8 +284,8 @@ def _same_engine(one: Any, other: Any) -> bool:
     )
 
 
-def _update(index: Any, store: Store, wanted: NDArray[np.int64]) -> int:
-    """Remove and add what the manifest has removed and added since; return how many images that was."""
+def _update(index: Any, store: Store, wanted: NDArray[np.int64]) -> tuple[int, int]:
+    """Remove and add what the manifest has removed and added since; return how many images these were."""
     held = index.keys
     gone = np.setdiff1d(held, wanted, assume_unique=True)
     new = np.setdiff1d(wanted, held, assume_unique=True)
@@ -269,7 +293,7 @@ def _update(index: Any, store: Store, wanted: NDArray[np.int64]) -> int:
         index.remove(gone)
     for keys, rows in _batches(store, new, _BATCH_BYTES if index.exact else _LEARNED_BYTES):
         index.add(keys, rows)
-    return len(gone) + len(new)
+    return len(gone), len(new)
 
 
 def _batches(store: Store, new: NDArray[np.int64], batch_bytes: int) -> Iterator[tuple[NDArray[np.int64], Rows]]:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval.index import DenseIndex
 from cvretrieval.local_features import LocalFeatures
-from cvretrieval.retrieval import configuration
+from cvretrieval.retrieval import configuration, moving
 from cvretrieval.retrieval.engine import Engine
 from cvretrieval.retrieval.records import StaleSnapshotError
 from cvretrieval.retrieval.stages import Stages
@@ -38,6 +38,7 @@ class OpenedIndex:
     def close(self) -> None:
         """Release the files of the index; a temporary index is deleted."""
         if hasattr(self, "_store"):
+            self._engine.close(is_temporary=getattr(self, "_cleanup", None) is not None)
             self._store.close()
             del self._store
         if getattr(self, "_cleanup", None) is not None:
@@ -56,6 +57,40 @@ class OpenedIndex:
         if hasattr(self, "_store"):
             raise TypeError("A fitted ImageRetriever cannot be pickled; use save(path) and ImageRetriever.load(path).")
         return dict(super().__getstate__())  # type: ignore[misc]
+
+    def change_index(self, index: Any) -> Any:
+        """Move the vectors to another engine, of the same kind; the images are not touched.
+
+        Parameters
+        ----------
+        index : VectorIndex
+            Without vectors: `DenseIndex`, `FaissIndex` or `MilvusIndex` for dense ones, `InvertedIndex` or
+            `MilvusIndex` for bags of words.
+
+        Returns
+        -------
+        ImageRetriever
+            The retriever itself.
+
+        Raises
+        ------
+        ValueError
+            If the engine does not hold vectors of this kind.
+        StoreError
+            If the index is being written to, or the engine cannot be reached. An interruption later than that leaves
+            the engine to be filled by the next search or `add`.
+        """
+        self._check_open()
+        configuration.check_engine(index)
+        with Store.open(self.path_, mode="w") as store:
+            own = moving.change_engine(store, self._template(), index)
+            self._store.config = store.config
+            self.index = None if store.config["index"] is None else own
+            self.metric = store.config["metric"]
+            self._engine.clear(store)
+            self._write_engine(store)
+        self._reload()
+        return self
 
     def _check_open(self) -> None:
         check_is_fitted(self)
@@ -79,7 +114,9 @@ class OpenedIndex:
 
     def _template(self) -> Any:
         """Return the engine as it is configured, without vectors."""
-        return DenseIndex(metric=self.metric) if self.index is None else self.index
+        if self.index is None:
+            return DenseIndex(metric=self.metric)
+        return moving.template(self.index, getattr(self, "_store", None))
 
     def _current_engine(self) -> Any:
         """Return the engine as of the snapshot that is read."""

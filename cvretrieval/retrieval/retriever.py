@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from cvretrieval._validation import check_choice, check_number
 from cvretrieval.encoders import VLAD
 from cvretrieval.extraction import SIFT
-from cvretrieval.retrieval import configuration, ingestion, reranking, searching
+from cvretrieval.retrieval import configuration, ingestion, moving, reranking, searching
 from cvretrieval.retrieval.engine import check_rows
 from cvretrieval.retrieval.integrity import Damage
 from cvretrieval.retrieval.learning import StoredFeatures
@@ -328,8 +328,10 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
             If the folder exists already.
         """
         self._check_open()
-        copied = self._store.copy(path)
-        self._engine.copy(self._store, copied)
+        config = moving.config_of_copy(self._store.config)
+        copied = self._store.copy(path, config)
+        if config is None:
+            self._engine.copy(self._store, copied)
         return copied
 
     @classmethod

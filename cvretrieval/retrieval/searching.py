@@ -100,7 +100,7 @@ def method_of(retriever: Any) -> dict[str, str]:
     stages = {
         "extractor": retriever._stages.extractor,
         "encoder": retriever._stages.encoder,
-        "index": retriever.index,
+        "index": None if retriever.index is None else retriever._template(),
         "reranker": retriever.reranker,
         "verifier": retriever.verifier,
     }

@@ -364,9 +364,9 @@ class Store:
         finally:
             self._load()
 
-    def copy(self, path: str | os.PathLike[str]) -> Path:
-        """Copy the committed state to a new folder and return its path."""
-        return copying.copy_store(self, self._manifest, path)
+    def copy(self, path: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> Path:
+        """Copy the committed state to a new folder, with its `config` or another, and return the path."""
+        return copying.copy_store(self, self._manifest, path, config)
 
     # -- inside
 
