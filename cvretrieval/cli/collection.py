@@ -22,6 +22,15 @@ from cvretrieval.cli.common import (
     say,
     table,
 )
+from cvretrieval.cli.engines import (
+    CollectionOption,
+    PlaceOption,
+    StructureOption,
+    UriOption,
+    engine_differences,
+    engine_options,
+    put_in_milvus,
+)
 from cvretrieval.cli.method import (
     ExifOption,
     FeaturesOption,
@@ -63,6 +72,10 @@ def index(
     upright: UprightOption = None,
     verify: VerifyOption = None,
     seed: SeedOption = None,
+    engine: PlaceOption = None,
+    uri: UriOption = None,
+    collection: CollectionOption = None,
+    structure: StructureOption = None,
     on_error: OnErrorOption = OnError.skip,
     jobs: JobsOption = -1,
     cluster: ClusterOption = None,
@@ -82,10 +95,11 @@ def index(
         "exif": exif and exif.value, "upright": upright, "seed": seed, "verify": verify, "backbone": backbone,
         "weights": weights, "layer": layer, "scales": scales,
     }  # fmt: skip
+    place = engine_options(engine, uri, collection, structure)
     session: dict[str, Any] = {"on_error": on_error.value, "n_jobs": jobs, "verbose": not quiet}
     if out.exists() and not is_empty_folder(out):
         retriever = ImageRetriever.load(out, **session)
-        changed = differences(options, retriever)
+        changed = ", ".join(filter(None, (differences(options, retriever), engine_differences(place, retriever))))
         if changed:
             raise ValueError(f"{out} was built with other settings ({changed}); choose another --out for new ones.")
         with working_on(cluster, workers):
@@ -95,6 +109,7 @@ def index(
             raise ValueError(f"The folder {out.parent} for the index does not exist.")
         _refuse_empty(photos)
         retriever = make_retriever(options, location=out, **session)
+        put_in_milvus(retriever, place)
         with working_on(cluster, workers):
             report = retriever.fit(photos).report_
     _summary(retriever, report, out, quiet)

@@ -11,9 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from cvretrieval._version import __version__
-from cvretrieval.cli import classify, collection, doctor, duplicates, evaluate, search, train, verify
+from cvretrieval.cli import classify, collection, doctor, duplicates, engines, evaluate, search, train, verify
 
-_WRITING = ("index", "add", "remove", "compact")
+_WRITING = ("index", "add", "remove", "compact", "export")
 
 
 class _Commands(TyperGroup):
@@ -49,6 +49,7 @@ app.command()(collection.add)
 app.command()(collection.remove)
 app.command()(collection.info)
 app.command()(collection.compact)
+app.command()(engines.export)
 app.command()(verify.verify)
 app.command()(evaluate.evaluate)
 app.command()(duplicates.duplicates)
