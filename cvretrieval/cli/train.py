@@ -42,6 +42,9 @@ def cgd(
     size: Annotated[int, typer.Option(min=16, help="Side in pixels that photos are squashed to.")] = 224,
     classes: Annotated[int, typer.Option(min=2, help="Classes in a batch.")] = 32,
     images: Annotated[int, typer.Option(min=1, help="Photos of each of them.")] = 4,
+    augment: Annotated[
+        str | None, typer.Option(help="random_resized_crop or trivial_augment instead of a random crop, mirrored.")
+    ] = None,
     hold_out: Annotated[
         float,
         typer.Option(min=0, max=0.9, help="Share of the classes that is held out to validate with: the epoch with the "
@@ -75,8 +78,8 @@ def cgd(
     estimator = deep.CGD(
         deep.Backbone(backbone, weights=weights_of(weights)), branches=branches, n_components=dims, n_epochs=epochs,
         learning_rate=learning_rate, resize_to=size * 9 // 8, input_size=size, classes_per_batch=classes,
-        images_per_class=images, patience=patience, dtype=dtype, device=device, random_state=seed, n_workers=jobs,
-        verbose=not quiet,
+        images_per_class=images, augment=augment, patience=patience, dtype=dtype, device=device, random_state=seed,
+        n_workers=jobs, verbose=not quiet,
     )  # fmt: skip
     resumes = checkpoints is not None and (checkpoints / "last.pt").is_file()
     if not quiet:

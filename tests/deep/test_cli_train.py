@@ -34,12 +34,15 @@ def options(folder, *more):
 
 
 def test_a_model_and_its_curves(folder, capsys):
-    assert run(*options(folder, "--hold-out", 0.5, "--report", folder / "a.html", "--branches", "SG")) == 0
+    assert run(*options(folder, "--hold-out", 0.5, "--report", folder / "a.html", "--branches", "SG",
+                        "--augment", "random_resized_crop")) == 0  # fmt: skip
     found = capsys.readouterr().err
     assert "6 images of 2 classes, 6 of 2 held out" in found
     assert "CGD SG, 6 dimensions, epoch" in found and "R@1" in found and "report:" in found
     cgd = load_model(folder / "cgd.cvm")
-    assert isinstance(cgd, CGD) and cgd.branches == "SG" and len(cgd.classes_) == 2
+    assert (
+        isinstance(cgd, CGD) and (cgd.branches, cgd.augment) == ("SG", "random_resized_crop") and len(cgd.classes_) == 2
+    )
     paths = sorted((folder / "photos").rglob("*.png"))
     assert cgd.transform(paths).shape == (12, 6)
     assert "Recall at 1 of the validation" in (folder / "a.html").read_text(encoding="utf-8")
@@ -71,6 +74,7 @@ def test_the_same_command_goes_on_after_an_interruption(folder, capsys, monkeypa
 def test_what_cannot_be_trained(folder, capsys):
     bad = [
         (("--branches", "XY"), "'branches' parameter of CGD must be letters out of S, M and G"),
+        (("--augment", "none"), "'augment' parameter of CGD must be one of 'random_resized_crop'"),
         (("--dims", 7), "'n_components' parameter of CGD must be a multiple of the 2 branches"),
         (("--report", folder / "none" / "a.html"), "for the report does not exist"),
         (("--learning-rate", 1e30), "Use a smaller learning_rate"),

@@ -76,6 +76,12 @@ class CGD(TrainedDescriptor):
         out; afterwards it is squashed to `input_size`.
     flip : bool, default=True
         Mirror every other training image.
+    augment : str, callable or None, default=None
+        What is done instead of crop and mirror: "random_resized_crop" cuts out a random part, 0.16 to 1 of the image,
+        and makes `input_size` of it; "trivial_augment" changes crops once more (TrivialAugment, wide). Or
+        ``torchvision.transforms.v2.Compose([…])``, or whatever makes of an image (3, H, W), uint8, one of (3,
+        input_size, input_size), uint8, and draws by functions of torch. An estimator with a callable is stored in a
+        file after ``set_params(augment=None)``, which changes no vector.
     patience : int or None, default=None
         Epochs without a better recall at 1 of the validation after which training ends.
     reader : ImageReader, optional
@@ -162,6 +168,7 @@ class CGD(TrainedDescriptor):
         resize_to: int = 252,
         input_size: int = 224,
         flip: bool = True,
+        augment: Any = None,
         patience: int | None = None,
         reader: ImageReader | None = None,
         device: Any = "auto",
@@ -196,6 +203,7 @@ class CGD(TrainedDescriptor):
         self.resize_to = resize_to
         self.input_size = input_size
         self.flip = flip
+        self.augment = augment
         self.patience = patience
         self.reader = reader
         self.device = device

@@ -24,7 +24,7 @@ from cvretrieval.deep.descriptors.learning import SameObject
 from cvretrieval.deep.inference import PreparedNetwork, resolve_device, run_images
 from cvretrieval.deep.inference.batches import limited_reader
 from cvretrieval.deep.inference.devices import precision
-from cvretrieval.deep.training.augmentation import CropReader
+from cvretrieval.deep.training.augmentation import AugmentingReader, check_augmentation, make_training_reader
 from cvretrieval.deep.training.checkpoints import CheckpointFolder
 from cvretrieval.deep.training.evaluation import recall_at_1
 from cvretrieval.deep.training.sampling import ClassBalancedSampler
@@ -77,6 +77,7 @@ class TrainedDescriptor(MapDescriptor):
     resize_to: int
     input_size: int
     flip: bool
+    augment: Any
     patience: int | None
     random_state: Any
 
@@ -141,6 +142,11 @@ class TrainedDescriptor(MapDescriptor):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             prepared, head, parts = self._make_parts(device, images, y, len(classes))
+            reader = make_training_reader(
+                limited_reader(self.reader, None), self.augment, self.resize_to, self.input_size, self.flip
+            )
+            if isinstance(reader, AugmentingReader):
+                reader.check_repeatable(images[0])
             sampler = self._make_sampler(images, targets, seed, prepared, head)
             trainer = Trainer(
                 parts,
@@ -148,7 +154,7 @@ class TrainedDescriptor(MapDescriptor):
                 images,
                 targets,
                 sampler,
-                CropReader(limited_reader(self.reader, None), self.resize_to, self.input_size, self.flip),
+                reader,
                 self._settings(seed),
                 run=self._run_description(classes, targets, seed),
                 validate=self._validation(validation, prepared, head),
@@ -336,6 +342,7 @@ class TrainedDescriptor(MapDescriptor):
         check_number(self, "resize_to", self.resize_to, low=self.input_size, integer=True)
         check_number(self, "patience", self.patience, low=1, integer=True, optional=True)
         check_flag(self, "flip", self.flip)
+        check_augmentation(self, self.augment)
         check_flag(self, "freeze_batch_norm", self.freeze_batch_norm)
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -69,6 +69,12 @@ class FineTuned(TrainedDescriptor):
         out. Afterwards images are read as `descriptor` reads them.
     flip : bool, default=True
         Mirror every other training image.
+    augment : str, callable or None, default=None
+        What is done instead of crop and mirror: "random_resized_crop" cuts out a random part, 0.16 to 1 of the image,
+        and makes `input_size` of it; "trivial_augment" changes crops once more (TrivialAugment, wide). Or
+        ``torchvision.transforms.v2.Compose([…])``, or whatever makes of an image (3, H, W), uint8, one of (3,
+        input_size, input_size), uint8, and draws by functions of torch. An estimator with a callable is stored in a
+        file after ``set_params(augment=None)``, which changes no vector.
     patience : int or None, default=None
         Epochs without a better recall at 1 of the validation after which training ends.
     random_state : int, RandomState or None, default=None
@@ -133,6 +139,7 @@ class FineTuned(TrainedDescriptor):
         resize_to: int = 252,
         input_size: int = 224,
         flip: bool = True,
+        augment: Any = None,
         patience: int | None = None,
         random_state: Any = None,
         verbose: bool | int = False,
@@ -155,6 +162,7 @@ class FineTuned(TrainedDescriptor):
         self.resize_to = resize_to
         self.input_size = input_size
         self.flip = flip
+        self.augment = augment
         self.patience = patience
         self.random_state = random_state
         self.verbose = verbose

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cvretrieval._parallel import map_ahead, progress_bar
 from cvretrieval._validation import StoreError
-from cvretrieval.deep.training.augmentation import CropReader
+from cvretrieval.deep.training.augmentation import AugmentingReader, CropReader
 from cvretrieval.deep.training.checkpoints import CheckpointFolder
 from cvretrieval.deep.training.hard_negatives import HardNegativeSampler
 from cvretrieval.deep.training.sampling import ClassBalancedSampler
@@ -58,7 +58,7 @@ class Trainer:
     images, targets : sequence, array of shape (n_images,)
         Images, and their classes as numbers from 0.
     sampler : ClassBalancedSampler or HardNegativeSampler
-    reader : CropReader
+    reader : CropReader or AugmentingReader
     settings : TrainingSettings
     run : dict
         Plain values that describe the training: another one may not go on from its checkpoints.
@@ -88,7 +88,7 @@ class Trainer:
         images: Sequence[Any],
         targets: NDArray[np.int64],
         sampler: ClassBalancedSampler | HardNegativeSampler,
-        reader: CropReader,
+        reader: CropReader | AugmentingReader,
         settings: TrainingSettings,
         *,
         run: dict[str, Any],
