@@ -159,6 +159,49 @@ class DaskCluster(Workers):
         """Leave them to whoever made the cluster."""
 
 
+class RayCluster(Workers):
+    """The processes of a Ray cluster."""
+
+    one_dies_alone = True
+
+    def __init__(self) -> None:
+        import ray
+
+        self._ray = ray
+        self.n_workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self._ray.remote(max_retries=0)(_call).remote(function, *arguments)
+
+    def wait(self, futures: Sequence[Any]) -> None:
+        if futures:
+            self._ray.wait(list(futures), num_returns=len(futures))
+
+    def result(self, future: Any) -> Any:
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(future)
+        except errors.RayTaskError as error:
+            raise error.cause from error
+        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
+            raise WorkerDied("the Ray worker that computed it died") from error
+        except errors.RayError as error:
+            raise ClusterError(
+                f"The Ray cluster has failed ({error}). What is finished is kept; run the same again to go on."
+            ) from error
+
+    def abandon(self, futures: Sequence[Any]) -> None:
+        for future in futures:
+            self._ray.cancel(future, force=True)
+
+    def close(self) -> None:
+        """Leave them to whoever made the cluster."""
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
 def _lost(client: Any) -> ClusterError:
     address = getattr(getattr(client, "scheduler", None), "address", "")
     return ClusterError(
@@ -171,7 +214,7 @@ def _lost(client: Any) -> ClusterError:
 def active_workers(n_jobs: int | None) -> Iterator[Workers | None]:
     """Give the processes that the caller's ``joblib.parallel_config`` names; None for threads, or no more than one.
 
-    Backends other than "loky" and "dask" are left to joblib.
+    Backends other than "loky", "dask" and "ray" are taken for threads.
     """
     import joblib
     from joblib.parallel import get_active_backend
@@ -181,6 +224,8 @@ def active_workers(n_jobs: int | None) -> Iterator[Workers | None]:
     workers: Workers | None = None
     if name == "DaskDistributedBackend":
         workers = DaskCluster(backend.client, max(1, int(backend.effective_n_jobs(-1))))
+    elif name == "RayBackend":
+        workers = RayCluster()
     elif name == "LokyBackend":
         n_workers = int(joblib.effective_n_jobs(n_jobs))
         workers = LocalProcesses(n_workers) if n_workers > 1 else None
