@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval._validation import ImageReadError, describe_array
+from cvretrieval.remote_files import is_url, read_url
 
 Box = tuple[float, float, float, float]
 
@@ -23,7 +24,7 @@ class ImageRegion(NamedTuple):
 
     Attributes
     ----------
-    source : str, PathLike, binary file object, PIL image or ndarray
+    source : str (path or URL), PathLike, binary file object, PIL image or ndarray
     box : tuple of 4 floats
         x1, y1, x2, y2: left, top, right and bottom edge in pixels of the original image.
     """
@@ -93,6 +94,12 @@ def open_image(source: Any) -> Iterator[Any]:
     elif isinstance(source, Image.Image):
         # A copy: decoding and drafting would change the caller's image.
         yield source.copy()
+    elif is_url(source):
+        data = read_url(source)
+        if not data:
+            raise ImageReadError(source, "is empty (0 bytes)")
+        with Image.open(io.BytesIO(data)) as image:
+            yield image
     elif isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         status = os.stat(path)

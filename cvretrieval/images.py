@@ -117,7 +117,7 @@ class ImageReader(BaseEstimator):
         Parameters
         ----------
         source : str, PathLike, binary file object, PIL image, ndarray or ImageRegion
-            The image.
+            The image; a string may be a URL, of any protocol that fsspec has a driver for (extra ``remote``).
         color : {"grey", "rgb"}, default="grey"
             Channels of the result.
         box : tuple of 4 floats, optional

@@ -18,7 +18,8 @@ BASE = {
     "_model_file", "_saving", "_peak_memory", "_workers",
 }  # fmt: skip
 FOUNDATION = BASE | {
-    "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions", "visual_words"
+    "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions", "visual_words",
+    "remote_files",
 }  # fmt: skip
 STAGES = {"extraction", "codebooks", "encoders", "postprocessing", "verification", "index", "metrics", "datasets",
           "recognition", "reranking"}  # fmt: skip
@@ -40,7 +41,8 @@ ALLOWED = {
     "_model_file": {"_version", "_validation", "_state", "_durable", "_array_file"},
     "_saving": {"_validation", "_model_file"},
     "image_files": {"_validation"},
-    "image_decoding": {"_validation"},
+    "image_decoding": {"_validation", "remote_files"},
+    "remote_files": {"_optional", "_parallel", "_validation", "image_files"},
     "images": {"_validation", "image_files", "image_decoding"},
     "local_features": {"_validation"},
     "feature_chunks": {"_validation", "local_features"},

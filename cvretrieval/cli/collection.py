@@ -52,7 +52,12 @@ if TYPE_CHECKING:
     from cvretrieval.retrieval.outcomes import IndexingReport
 
 PhotosArgument = Annotated[
-    list[Path], typer.Argument(help="Folders (searched with all their sub-folders) and files.", metavar="PHOTOS")
+    list[str],
+    typer.Argument(
+        help="Folders (searched with all their sub-folders) and files, or URLs of them: s3://…, http://… (a folder of "
+        "a web server ends in a slash).",
+        metavar="PHOTOS",
+    ),
 ]
 
 
@@ -219,15 +224,16 @@ def _report_damages(damages: list[Damage], index: Path) -> None:
     raise typer.Exit(1)
 
 
-def _refuse_empty(photos: list[Path]) -> None:
+def _refuse_empty(photos: list[str]) -> None:
     """Say at once that there is nothing to index, before anything is created."""
+    from cvretrieval.remote_files import is_url
     from cvretrieval.retrieval.sources import expand_images
 
-    if not any(os.path.lexists(path) for path in photos):
+    if not any(is_url(path) or os.path.lexists(path) for path in photos):
         raise ValueError(f"{photos[0]} does not exist.")
     images, failures = expand_images(photos, None)
     if not images and not failures:
-        raise ValueError(f"No images in {', '.join(map(str, photos))}.")
+        raise ValueError(f"No images in {', '.join(photos)}.")
 
 
 def _summary(retriever: ImageRetriever, report: IndexingReport, path: Path, quiet: bool) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def search(
     index: IndexArgument,
     queries: Annotated[
-        list[Path] | None, typer.Argument(help="Photos to search with: files and folders.", metavar="[QUERY]...")
+        list[str] | None, typer.Argument(help="Photos to search with: files, folders, URLs.", metavar="[QUERY]...")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Length of the ranked list.")] = 10,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report, one self-contained file.")] = None,
@@ -75,7 +75,7 @@ def search(
         found, failures = expand_images(queries, None)
         files = [file for _, file, _ in found]
         if not files and not failures:
-            raise ValueError(f"No images in {', '.join(map(str, queries or []))}.")
+            raise ValueError(f"No images in {', '.join(queries or [])}.")
         regions = [_parse_box(box)] * len(files) if box is not None else None
         result = retriever.search([os.fspath(file) for file in files], k=k, boxes=regions)
         failures += result.failures

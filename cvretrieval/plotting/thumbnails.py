@@ -17,6 +17,7 @@ from cvretrieval._parallel import map_blocks
 from cvretrieval._validation import ImageReadError
 from cvretrieval.images import ImageReader
 from cvretrieval.plotting.page import escape
+from cvretrieval.remote_files import absolute
 
 #: Longest side and JPEG quality, from the best to the least; the first that fits is taken.
 _LADDER = (
@@ -150,7 +151,7 @@ def polygon(points: NDArray[np.float64] | None) -> str:
 
 def _identity(source: Any) -> Hashable:
     if isinstance(source, (str, os.PathLike)):
-        return "file", os.path.abspath(os.fspath(source))
+        return "file", absolute(source)
     return "object", id(source)
 
 

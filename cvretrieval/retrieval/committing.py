@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cvretrieval.remote_files import absolute
 from cvretrieval.retrieval.manifest import Manifest
 from cvretrieval.retrieval.records import ImageRecord, ShardRecord, Snapshot
 
@@ -43,7 +43,7 @@ def find_all(snapshot: Snapshot, names: Sequence[str]) -> set[int]:
         Naming those that are not there.
     """
     by_path = {record.path: record for record in snapshot.images.values() if record.path is not None}
-    found = {name: snapshot.find(name) or by_path.get(os.path.abspath(name)) for name in names}
+    found = {name: snapshot.find(name) or by_path.get(absolute(name)) for name in names}
     missing = [name for name, record in found.items() if record is None]
     if missing:
         more = ", …" if len(missing) > 5 else ""

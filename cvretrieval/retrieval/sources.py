@@ -10,6 +10,7 @@ from typing import Any
 
 from cvretrieval._validation import ImageReadError
 from cvretrieval.images import describe_source, find_images
+from cvretrieval.remote_files import absolute, find_urls, is_folder, is_url, stamp_urls
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +24,9 @@ class Source:
     image : object
         What the reader reads.
     path : str or None
-        Absolute path, for files.
+        Absolute path, for files, or URL.
     size, mtime_ns : int
-        Of the file, to recognise an unchanged one; 0 for other images.
+        Of the file, to recognise an unchanged one (of a URL a number that stands for its version); 0 for other images.
     known : bool
         Whether the index holds an image of this id, to be replaced.
     """
@@ -51,7 +52,7 @@ def expand_images(X: Any, ids: Sequence[str] | None) -> tuple[list[tuple[str | N
     """List the images of `X` as (id or None, image, name of the folder it was found under), and what failed.
 
     Folders are searched; their images are named by their path within the folder, files given by themselves by their
-    path as given.
+    path as given, and all that URLs name by their URL.
     """
     given = [X] if isinstance(X, (str, os.PathLike)) else list(X)
     if ids is not None:
@@ -64,7 +65,17 @@ def expand_images(X: Any, ids: Sequence[str] | None) -> tuple[list[tuple[str | N
     images: list[tuple[str | None, Any, str]] = []
     problems: list[ImageReadError] = []
     for i, image in enumerate(given):
-        if isinstance(image, (str, os.PathLike)) and os.path.isdir(image):
+        if isinstance(image, str) and is_url(image):
+            if not is_folder(image):
+                images.append((ids[i] if ids is not None else image, image, ""))
+                continue
+            if ids is not None:
+                raise ValueError(f"ids name single images, but {image} is a folder.")
+            try:
+                images += [(url, url, "") for url in find_urls(image)]
+            except ImageReadError as problem:
+                problems.append(problem)
+        elif isinstance(image, (str, os.PathLike)) and os.path.isdir(image):
             if ids is not None:
                 raise ValueError(f"ids name single images, but {os.fspath(image)} is a folder.")
             root = Path(image)
@@ -92,15 +103,17 @@ def plan(X: Any, ids: Sequence[str] | None, records: Iterable[Any]) -> Plan:
 
     Notes
     -----
-    A file is known by its absolute path. If its name is taken by another file that still exists, it is named
-    ``folder/name`` instead, then ``folder/name (2)`` and so on; so two folders with equal names inside can be indexed
-    together, and a folder that was moved keeps its ids. Files that failed before are tried again.
+    A file is known by its absolute path, or its URL. If its name is taken by another file that still exists, it is
+    named ``folder/name`` instead, then ``folder/name (2)`` and so on; so two folders with equal names inside can be
+    indexed together, and a folder that was moved keeps its ids. Files that failed before are tried again.
     """
     images, failures = expand_images(X, ids)
     result = Plan(failures=failures)
     by_id = {record.id: record for record in records}
     by_path = {record.path: record for record in by_id.values() if record.path is not None}
     taken: dict[str, str | None] = {name: record.path for name, record in by_id.items()}
+    urls = list(dict.fromkeys(image for _, image, _ in images if is_url(image)))
+    stamps = dict(zip(urls, stamp_urls(urls), strict=True))
     seen: set[str] = set()
     n_numbered = len(by_id)
     for name, image, folder in images:
@@ -115,11 +128,11 @@ def plan(X: Any, ids: Sequence[str] | None, records: Iterable[Any]) -> Plan:
             taken[name] = None
             result.sources.append(Source(name, image))
             continue
-        path = os.path.abspath(os.fspath(image))
+        path = absolute(image)
         if path in seen:
             continue
         seen.add(path)
-        size, mtime_ns = _stamp(path)
+        size, mtime_ns = stamps[path] if path in stamps else _stamp(path)
         record = by_path.get(path)
         if record is not None and (ids is None or record.id == name):
             if record.status != "failed" and (record.size, record.mtime_ns) == (size, mtime_ns):
@@ -137,7 +150,8 @@ def _free_name(name: str, folder: str, path: str, taken: Mapping[str, str | None
     def is_free(candidate: str) -> bool:
         holder = taken.get(candidate)
         # A holder that is gone was moved or deleted: the new file takes its place.
-        return candidate not in taken or holder == path or (holder is not None and not os.path.lexists(holder))
+        is_gone = holder is not None and not is_url(holder) and not os.path.lexists(holder)
+        return candidate not in taken or holder == path or is_gone
 
     candidate, n = name, 1
     while not is_free(candidate):
