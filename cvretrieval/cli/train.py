@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,6 +68,8 @@ def cgd(
     from cvretrieval.datasets import load_class_folders
 
     start = time.perf_counter()
+    is_first = _is_first()
+    quiet = quiet or not is_first
     if out.is_dir() or not out.parent.is_dir():
         what = f"{out} is a folder" if out.is_dir() else f"The folder {out.parent} does not exist"
         raise ValueError(f"{what}; give the model a file name such as cgd.cvm.")
@@ -95,6 +98,8 @@ def cgd(
         )
     except FloatingPointError as error:
         raise ValueError(str(error)) from error
+    if not is_first:
+        return
     estimator.set_params(n_workers=4, verbose=False)
     estimator.save(out)
     history = estimator.history_
@@ -123,6 +128,11 @@ def _held_out(labels: list[str], share: float, seed: int) -> set[str]:
     if n_held < 2 or len(names) - n_held < 2:
         return set()
     return set(np.random.default_rng(seed).choice(names, n_held, replace=False).tolist())
+
+
+def _is_first() -> bool:
+    """Whether this is the first of the processes that torchrun started, or the only one: it writes and tells."""
+    return int(os.environ.get("WORLD_SIZE") or 1) < 2 or int(os.environ.get("RANK") or 0) == 0
 
 
 def _described(estimator: Any) -> dict[str, str]:

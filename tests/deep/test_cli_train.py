@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from cvretrieval import load_model
+from cvretrieval.cli import train
 from cvretrieval.deep import CGD, Backbone
 from cvretrieval.deep.training import trainer as training_loop
 from tests.deep.test_cli import run
@@ -87,3 +88,14 @@ def test_what_cannot_be_trained(folder, capsys):
     (folder / "photos" / "cup" / "0.png").write_bytes(b"none")
     assert run(*options(folder)) == 1
     assert "0.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("told", "first"), [({}, True), ({"WORLD_SIZE": "2", "RANK": "0"}, True), ({"WORLD_SIZE": "2", "RANK": "1"}, False)]
+)
+def test_the_first_of_several_processes_writes(monkeypatch, told, first):
+    for name in ("WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert train._is_first() is first

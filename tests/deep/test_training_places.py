@@ -102,7 +102,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_tuples(places):
             return given
 
         @staticmethod
-        def together(vectors):
+        def together(vectors, _):
             return vectors
 
     found = model._loss_terms(sampler)(Parts, maps, None)["ranking"]

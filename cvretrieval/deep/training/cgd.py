@@ -118,7 +118,8 @@ class CGD(TrainedDescriptor):
     auxiliary classifier, batch normalisation and a linear layer on the first descriptor before its own layer. Trained
     at once, network and all. Adam, 1e-4, times 0.1 after 400 and 800 of 1,500 batches on CUB-200-2011: the defaults.
 
-    A training follows from its seed, whatever `n_workers`. On a GPU it follows up to rounding.
+    A training follows from its seed, whatever `n_workers`; on a GPU, and in several processes (torchrun), up to
+    rounding.
 
     References
     ----------
@@ -236,9 +237,10 @@ class CGD(TrainedDescriptor):
             descriptors = parts.head.descriptors(parts.maps(images))
             found = {}
             if self.ranking_weight > 0:
-                found["ranking"] = self.ranking_weight * ranking(parts.head.combined(descriptors), targets)
+                vectors = parts.together(parts.head.combined(descriptors), targets)
+                found["ranking"] = self.ranking_weight * ranking(vectors, targets)
             if parts.auxiliary is not None:
-                scores = parts.auxiliary(descriptors[0])
+                scores = parts.together(parts.auxiliary(descriptors[0]), targets)
                 found["classification"] = self.classification_weight * classification(scores, targets)
             return found
 

@@ -27,6 +27,7 @@ from cvretrieval.deep.inference.devices import precision
 from cvretrieval.deep.training.augmentation import AugmentingReader, check_augmentation, make_training_reader
 from cvretrieval.deep.training.checkpoints import CheckpointFolder
 from cvretrieval.deep.training.evaluation import recall_at_1
+from cvretrieval.deep.training.processes import join_processes, normalize_together, running_processes
 from cvretrieval.deep.training.sampling import ClassBalancedSampler
 from cvretrieval.deep.training.trainer import Trainer, TrainingSettings
 from cvretrieval.deep.training.weights import load_part, pack_weights, unpack_weights
@@ -50,6 +51,11 @@ class TrainedParts(nn.Module):
         self.head = head
         self.auxiliary = auxiliary
         self.dtype = dtype
+        self.processes = running_processes()
+
+    def together(self, rows: Tensor, targets: Tensor) -> Tensor:
+        """Return rows of the whole batch from those of this process's images."""
+        return self.processes.together(rows, len(targets))
 
     def maps(self, images: Tensor) -> Tensor:
         """Return the maps of images in float32, whatever the network computes in."""
@@ -130,15 +136,16 @@ class TrainedDescriptor(MapDescriptor):
         images = check_images(X, estimator=self)
         classes, targets = self._check_labels(images, y)
         last = None if resume_from is None else CheckpointFolder(resume_from)
+        processes, device = join_processes(resolve_device(self.device))
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         if last is not None and not isinstance(self.random_state, (int, np.integer)):
             seed = int(last.read_last()["seed"])
+        seed = processes.same(seed)
         checkpoints = last if checkpoint_to is None else CheckpointFolder(checkpoint_to)
         if checkpoints is not None:
             checkpoints.create()
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
-        device = resolve_device(self.device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             prepared, head, parts = self._make_parts(device, images, y, len(classes))
@@ -224,7 +231,9 @@ class TrainedDescriptor(MapDescriptor):
             parameter.requires_grad_(True)
         head = self._make_head(prepared.n_channels, images, y).to(device)
         auxiliary = self._make_auxiliary(prepared.n_channels, n_classes)
-        return prepared, head, TrainedParts(prepared.network, head, auxiliary, self.dtype).to(device)
+        parts = TrainedParts(prepared.network, head, auxiliary, self.dtype).to(device)
+        normalize_together(parts, device)
+        return prepared, head, parts
 
     def _validation(
         self, validation: tuple[Any, Any] | None, prepared: PreparedNetwork, head: nn.Module
@@ -253,9 +262,13 @@ class TrainedDescriptor(MapDescriptor):
 
     def _vectors_of(self, images: Sequence[Any], prepared: PreparedNetwork, head: nn.Module) -> NDArray[np.float32]:
         """Return the vectors of images by a network and a head that are being trained."""
-        vectors: list[Any] = [None] * len(images)
+        processes, own = running_processes(), images
+        if 1 < processes.size <= len(images):
+            share = processes.share(len(images))
+            own = [images[i] for i in range(share.start, share.stop)]
+        vectors: list[Any] = [None] * len(own)
         for indices, by_scale, _ in run_images(
-            images,
+            own,
             prepared,
             lambda found: self._describe(head, found),
             reader=self._image_reader(),
@@ -266,7 +279,10 @@ class TrainedDescriptor(MapDescriptor):
         ):
             for i, row in zip(indices, self._combine(by_scale).cpu().numpy(), strict=True):
                 vectors[i] = row
-        return np.stack(vectors)
+        rows: NDArray[np.float32] = np.stack(vectors)
+        if len(own) < len(images):
+            rows = processes.together(torch.from_numpy(rows).to(prepared.device), len(images)).cpu().numpy()
+        return rows
 
     def _install(self, trainer: Trainer, prepared: PreparedNetwork, classes: NDArray[Any]) -> None:
         kept = trainer.kept or {}

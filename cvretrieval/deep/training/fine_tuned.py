@@ -225,7 +225,7 @@ class FineTuned(TrainedDescriptor):
 
         def terms(parts: TrainedParts, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
             vectors = self._combine([self._describe(parts.head, parts.maps(images))])
-            return {"ranking": ranking(F.normalize(vectors, dim=1), targets)}
+            return {"ranking": ranking(parts.together(F.normalize(vectors, dim=1), targets), targets)}
 
         return terms  # type: ignore[return-value]
 

@@ -7,7 +7,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,13 @@ from cvretrieval._validation import StoreError
 from cvretrieval.deep.training.augmentation import AugmentingReader, CropReader
 from cvretrieval.deep.training.checkpoints import CheckpointFolder
 from cvretrieval.deep.training.hard_negatives import HardNegativeSampler
+from cvretrieval.deep.training.processes import running_processes
 from cvretrieval.deep.training.sampling import ClassBalancedSampler
 from cvretrieval.deep.training.schedule import step_decay
 from cvretrieval.images import describe_source
 
-#: From the trained module, images (B, 3, H, W) and class numbers (B,) to the parts of the loss; they are added up.
+#: From the trained module, images (B, 3, H, W) and class numbers (B,) to the parts of the loss; they are added up. With
+#: several processes the images are this one's share of them.
 LossTerms = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
 
 _SHOWN = 4
@@ -46,8 +48,20 @@ class TrainingSettings:
     seed: int
 
 
+class _LossOf(nn.Module):
+    """The loss as a module's output, which is where gradients of several processes are added up."""
+
+    def __init__(self, module: nn.Module, terms: LossTerms) -> None:
+        super().__init__()
+        self.module = module
+        self.terms = terms
+
+    def forward(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return self.terms(self.module, images, targets)
+
+
 class Trainer:
-    """Trains a module on images of classes.
+    """Trains a module on images of classes; in several processes, each with a share of every batch.
 
     Parameters
     ----------
@@ -99,7 +113,6 @@ class Trainer:
         verbose: bool | int = False,
     ) -> None:
         self.module = module
-        self.terms = terms
         self.images = images
         self.targets = targets
         self.sampler = sampler
@@ -110,8 +123,14 @@ class Trainer:
         self.checkpoints = checkpoints
         self.n_workers = n_workers
         self.description = description
-        self.verbose = verbose
+        self.verbose = verbose if running_processes().rank == 0 else False
         self.device = next(module.parameters()).device
+        self.processes = running_processes()
+        self.loss: nn.Module = _LossOf(module, terms)
+        if self.processes.size > 1:
+            self.processes.check_same(self.run_json)
+            # Some parts may be without effect on the loss, such as linear layers at a ranking weight of 0.
+            self.loss = nn.parallel.DistributedDataParallel(self.loss, find_unused_parameters=True)
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self.scaler = torch.amp.GradScaler(
@@ -174,14 +193,16 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> None:
         self.module.eval()
-        batches = self.sampler.batches(epoch)
+        batches = self.processes.same(self.sampler.batches(epoch))
+        self.processes.check_batch(min(map(len, batches)))
         self.module.train()
         if self.settings.freeze_batch_norm:
             for part in self.module.modules():
                 if isinstance(part, nn.modules.batchnorm._BatchNorm):
                     part.eval()
-        # What torch draws, in dropout, follows from the epoch as all else does.
-        torch.manual_seed(int(np.random.SeedSequence([self.settings.seed, epoch]).generate_state(1)[0]))
+        # What torch draws, in dropout, follows from the epoch as all else does; other processes have other images.
+        source = [self.settings.seed, epoch, *([self.processes.rank] if self.processes.rank else [])]
+        torch.manual_seed(int(np.random.SeedSequence(source).generate_state(1)[0]))
         n_images = sum(map(len, batches))
         sums: dict[str, float] = {}
         start = time.perf_counter()
@@ -200,15 +221,21 @@ class Trainer:
         row = {"epoch": epoch + 1.0, **sums, "learning_rate": rate, "recall_at_1": np.nan}
         row["images_per_second"] = n_images / (time.perf_counter() - start)
         self.module.eval()
+        self.processes.same_buffers(self.module)
         if self.validate is not None:
-            row["recall_at_1"] = self.validate()
+            row["recall_at_1"] = self.processes.same(self.validate())
         self._keep(row)
 
     def _read(
         self, epoch: int, batches: list[NDArray[np.int64]]
     ) -> Generator[tuple[NDArray[np.int64], Tensor], None, None]:
-        """Yield the batches of an epoch as they are read: which images, and their pixels (B, H, W, 3)."""
-        places = [(step, place, int(i)) for step, batch in enumerate(batches) for place, i in enumerate(batch)]
+        """Yield the batches of an epoch as they are read: which images, and the pixels (B, H, W, 3) of this share."""
+        shares = [self.processes.share(len(batch)) for batch in batches]
+        places = [
+            (step, place, int(batch[place]))
+            for step, (batch, share) in enumerate(zip(batches, shares, strict=True))
+            for place in range(share.start, share.stop)
+        ]
 
         def read(where: tuple[int, int, int]) -> NDArray[np.uint8]:
             step, place, i = where
@@ -216,8 +243,8 @@ class Trainer:
             return self.reader.read(self.images[i], rng)
 
         with closing(map_ahead(read, places, n_workers=self.n_workers)) as found:
-            for batch in batches:
-                yield batch, torch.from_numpy(np.stack([next(found) for _ in batch]))
+            for batch, share in zip(batches, shares, strict=True):
+                yield batch, torch.from_numpy(np.stack([next(found) for _ in batch[share]]))
 
     def _step(
         self, step: int, n_steps: int, indices: NDArray[np.int64], pixels: Tensor, epoch: int
@@ -227,21 +254,30 @@ class Trainer:
             pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         images = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255.0
         targets = torch.from_numpy(self.targets[indices]).to(self.device)
-        terms = self.terms(self.module, images, targets)
-        loss = torch.stack(list(terms.values())).sum()
-        found = {"loss": float(loss.detach()), **{name: float(value.detach()) for name, value in terms.items()}}
-        if not np.isfinite(found["loss"]):
-            raise self._not_finite(found["loss"], epoch, step, indices)
         # The last batches of an epoch may be fewer than are accumulated.
-        n_together = min(
-            self.settings.accumulate, n_steps - step // self.settings.accumulate * self.settings.accumulate
-        )
-        self.scaler.scale(loss / n_together).backward()
-        if (step + 1) % self.settings.accumulate == 0 or step + 1 == n_steps:
+        accumulate = self.settings.accumulate
+        n_together = min(accumulate, n_steps - step // accumulate * accumulate)
+        is_last = (step + 1) % accumulate == 0 or step + 1 == n_steps
+        with self._exchanging(is_last):
+            terms = self.loss(images, targets)
+            loss = torch.stack(list(terms.values())).sum()
+            found = {"loss": float(loss.detach()), **{name: float(value.detach()) for name, value in terms.items()}}
+            if not np.isfinite(found["loss"]):
+                raise self._not_finite(found["loss"], epoch, step, indices)
+            # Gradients are averaged over processes, but each has that of its own images alone.
+            self.scaler.scale(loss * (self.processes.size / n_together)).backward()
+        if is_last:
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad(set_to_none=True)
         return found
+
+    def _exchanging(self, exchange: bool) -> AbstractContextManager[Any]:
+        """Return the context in which processes add up their gradients, or keep them until later."""
+        if exchange or not isinstance(self.loss, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        context: AbstractContextManager[Any] = self.loss.no_sync()
+        return context
 
     def _set_learning_rate(self, progress: float) -> float:
         rate = self.settings.learning_rate * step_decay(progress, self.settings.decay_at, self.settings.decay)
@@ -259,7 +295,7 @@ class Trainer:
             self.kept = {name: value.detach().cpu().clone() for name, value in state.items()}
             self.kept_epoch = epoch
         self.history.append(row)
-        if self.checkpoints is not None:
+        if self.checkpoints is not None and self.processes.rank == 0:
             last = {
                 "run": self.run_json,
                 "seed": self.settings.seed,
