@@ -8,13 +8,14 @@ where it was.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvretrieval.datasets import RetrievalDataset, load_cars196, load_cub200, load_sop
+from cvretrieval.datasets import RetrievalDataset, load_cars196, load_cub200, load_inshop, load_sop
 from cvretrieval.deep import CGD, Backbone
 from cvretrieval.metrics import evaluate_rankings
 
@@ -25,6 +26,7 @@ SETS: dict[str, tuple[Any, dict[str, Any]]] = {
     "cars196": (load_cars196, {}),
     "cars196-cropped": (load_cars196, {"cropped": True}),
     "sop": (load_sop, {}),
+    "inshop": (load_inshop, {}),
 }
 
 # Rows of products at once, and how deep a ranking is kept: R@1000 and MAP@R of the largest class.
@@ -42,14 +44,14 @@ def labels_of(dataset: RetrievalDataset) -> NDArray[np.int64]:
     return np.array([classes[name] for name in dataset.database_ids])
 
 
-def rankings_of(dataset: RetrievalDataset, vectors: NDArray[np.float32]) -> dict[str, list[str]]:
-    """Return the ranked ids of every query, which is an image of the database."""
+def rankings_of(
+    dataset: RetrievalDataset, vectors: NDArray[np.float32], asked: NDArray[np.float32]
+) -> dict[str, list[str]]:
+    """Return the ranked ids of every query, from the vectors of the database and those of the queries."""
     ids = np.array(dataset.database_ids)
-    row_of = {name: i for i, name in enumerate(dataset.database_ids)}
-    rows = np.array([row_of[query.own_id] for query in dataset.queries if query.own_id is not None])
     found: dict[str, list[str]] = {}
-    for start in range(0, len(rows), _ROWS):
-        products = vectors[rows[start : start + _ROWS]] @ vectors.T
+    for start in range(0, len(asked), _ROWS):
+        products = asked[start : start + _ROWS] @ vectors.T
         depth = min(_DEPTH, products.shape[1])
         best = np.argpartition(-products, depth - 1, axis=1)[:, :depth]
         order = np.take_along_axis(best, np.argsort(-np.take_along_axis(products, best, 1), axis=1, kind="stable"), 1)
@@ -97,10 +99,16 @@ def main() -> None:
     )
     resumes = (folder / "last.pt").is_file()
     cgd.fit(train.database_images, labels_of(train), **{"resume_from" if resumes else "checkpoint_to": folder})
+    if int(os.environ.get("RANK") or 0):  # of torchrun
+        return
     path = cgd.save(folder / "cgd.cvm")
-    result = evaluate_rankings(
-        test.ground_truth, rankings_of(test, cgd.transform(test.database_images)), [*test.protocols, "map@r"]
-    )
+    vectors = cgd.transform(test.database_images)
+    row_of = {name: i for i, name in enumerate(test.database_ids)}
+    if all(query.own_id is not None for query in test.queries):
+        asked = vectors[[row_of[str(query.own_id)] for query in test.queries]]
+    else:
+        asked = cgd.transform(test.query_paths)
+    result = evaluate_rankings(test.ground_truth, rankings_of(test, vectors, asked), [*test.protocols, "map@r"])
     print(f"{arguments.set}, CGD {arguments.branches} of {arguments.backbone}, {arguments.dims} dimensions ({path}), "
           f"{cgd.history_['images_per_second'].mean():.0f} images/s in training")  # fmt: skip
     print(result)

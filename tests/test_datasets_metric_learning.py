@@ -120,11 +120,12 @@ def test_sop(tmp_path):
 
 
 def test_inshop(tmp_path):
-    rows = [("img/WOMEN/a/1.jpg", "id_1", "train"), ("img/WOMEN/b/1.jpg", "id_2", "query"),
+    rows = [("img/WOMEN/a/1.jpg", "id_1", "train"), ("img/WOMEN/a/2.jpg", "id_1", "train"),
+            ("img/WOMEN/d/1.jpg", "id_4", "train"), ("img/WOMEN/b/1.jpg", "id_2", "query"),
             ("img/WOMEN/b/2.jpg", "id_2", "gallery"), ("img/WOMEN/b/3.jpg", "id_2", "gallery"),
             ("img/MEN/c/1.jpg", "id_3", "query"), ("img/MEN/c/2.jpg", "id_3", "gallery")]  # fmt: skip
-    partition = "6\nimage_name item_id evaluation_status\n" + "".join(f"{'   '.join(row)}\n" for row in rows)
-    boxes = "6\nimage_name clothes_type pose_type x_1 y_1 x_2 y_2\n" + "".join(
+    partition = "8\nimage_name item_id evaluation_status\n" + "".join(f"{'   '.join(row)}\n" for row in rows)
+    boxes = "8\nimage_name clothes_type pose_type x_1 y_1 x_2 y_2\n" + "".join(
         f"{row[0]} 1 2 {i} 1 20 22\n" for i, row in enumerate(rows)
     )
     write(tmp_path / "Eval" / "list_eval_partition.txt", partition)
@@ -139,7 +140,19 @@ def test_inshop(tmp_path):
     assert not dataset.query_in_database
     assert not dataset.boxes
     cropped = load_inshop(tmp_path, cropped=True, complete=False)
-    assert cropped.queries[0].box == (1.0, 1.0, 20.0, 22.0)
+    assert cropped.queries[0].box == (3.0, 1.0, 20.0, 22.0)
     assert cropped.boxes.keys() == cropped.database.keys()
     with pytest.raises(ValueError, match=r"12,612 database images, but 3 were found(.|\n)*mmlab.ie.cuhk.edu.hk"):
         load_inshop(tmp_path)
+    train = load_inshop(tmp_path, split="train", cropped=True, complete=False)
+    assert train.database_ids == [row[0] for row in rows[:3]] and len(train.boxes) == 3
+    own = {
+        row[0]: Relevance({o[0] for o in rows[:3] if o[1] == row[1]} - {row[0]}, {row[0]}, own_id=row[0])
+        for row in rows[:3]
+    }
+    figures_of_random_rankings(train, own, "inshop")
+    assert all(query.own_id == query.id for query in train.queries)
+    with pytest.raises(ValueError, match="25,882 database images, but 3 were found"):
+        load_inshop(tmp_path, split="train")
+    with pytest.raises(ValueError, match="'split' parameter of load_inshop"):
+        load_inshop(tmp_path, split="val")

@@ -54,13 +54,15 @@ def load_sop(path: Folder, *, split: str = "test", complete: bool = True) -> Ret
     return make_dataset(SOP, Labels(database, queries, "sop", ("sop",), n, n), complete=complete)
 
 
-def load_inshop(path: Folder, *, cropped: bool = False, complete: bool = True) -> RetrievalDataset:
+def load_inshop(path: Folder, *, split: str = "test", cropped: bool = False, complete: bool = True) -> RetrievalDataset:
     """Load In-shop Clothes Retrieval: 14,218 queries against a gallery of 12,612 images.
 
     Parameters
     ----------
     path : path
         Folder with ``Eval/list_eval_partition.txt`` (or the list itself), and ``Img/img`` (or ``img``).
+    split : {"test", "train"}, default="test"
+        Train: 25,882 images of 3,997 other items; every image is a query among them.
     cropped : bool, default=False
         Whether every image, of queries and gallery, is cut to its box in ``Anno/list_bbox_inshop.txt``.
     complete : bool, default=True
@@ -69,23 +71,25 @@ def load_inshop(path: Folder, *, cropped: bool = False, complete: bool = True) -
     Returns
     -------
     RetrievalDataset
-        Ids are the paths of the lists, e.g. ``img/WOMEN/Dresses/id_00000002/02_1_front.jpg``. Queries are not in the
-        gallery. Measured with ``inshop``.
+        Ids are the paths of the lists, e.g. ``img/WOMEN/Dresses/id_00000002/02_1_front.jpg``. Queries of the test
+        are not in the gallery. Measured with ``inshop``.
 
     References
     ----------
     Z. Liu, P. Luo, S. Qiu, X. Wang and X. Tang. DeepFashion: powering robust clothes recognition and retrieval with
     rich annotations. CVPR 2016.
     """
+    check_choice("load_inshop", "split", split, SPLITS)
     check_flag("load_inshop", "cropped", cropped)
     root = INSHOP.root(path)
     partition = INSHOP.file(root, "Eval/list_eval_partition.txt", "list_eval_partition.txt")
     rows = read_table(INSHOP, partition, 3, n_header=2)
     folder = INSHOP.folder(root, "Img/img", "img").parent
     labels = {image: item for image, item, _ in rows}
+    searched, asked = ("gallery", "query") if split == "test" else ("train", "train")
     kinds = {
         kind: INSHOP.present({image: folder / image for image, _, role in rows if role == kind}, complete=complete)
-        for kind in ("query", "gallery")
+        for kind in {searched, asked}
     }
     boxes: dict[str, Box] = {}
     if cropped:
@@ -93,6 +97,7 @@ def load_inshop(path: Folder, *, cropped: bool = False, complete: bool = True) -
         for image, _, _, *values in read_table(INSHOP, listed, 7, n_header=2):
             x1, y1, x2, y2 = (float(value) for value in values)
             boxes[image] = (x1, y1, x2, y2)
-    queries = label_queries(kinds["query"], labels, kinds["gallery"], boxes)
-    found = Labels(kinds["gallery"], queries, "inshop", ("inshop",), 12_612, 14_218, boxes)
+    queries = label_queries(kinds[asked], labels, kinds[searched], boxes)
+    n_searched, n_asked = {"test": (12_612, 14_218), "train": (25_882, 25_882)}[split]
+    found = Labels(kinds[searched], queries, "inshop", ("inshop",), n_searched, n_asked, boxes)
     return make_dataset(INSHOP, found, complete=complete)
