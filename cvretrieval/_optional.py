@@ -19,6 +19,8 @@ _EXTRAS = {
     "fsspec": "remote",
     "dask": "dask",
     "fastapi": "serve",
+    "python_multipart": "serve",
+    "uvicorn": "serve",
 }
 
 

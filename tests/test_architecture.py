@@ -54,7 +54,8 @@ ALLOWED = {
     "retrieval": FOUNDATION | STAGES | {"_kernels"},
     "deep": FOUNDATION | {"codebooks", "postprocessing"},
     "plotting": FOUNDATION | STAGES | {"_kernels", "retrieval"},
-    "cli": FOUNDATION | STAGES | {"_kernels", "retrieval", "plotting", "deep"},
+    "serve": FOUNDATION | STAGES | {"_kernels", "retrieval", "plotting", "deep"},
+    "cli": FOUNDATION | STAGES | {"_kernels", "retrieval", "plotting", "deep", "serve"},
     "__main__": {"cli"},
 }
 

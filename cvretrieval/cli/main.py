@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from cvretrieval._version import __version__
-from cvretrieval.cli import classify, collection, doctor, duplicates, engines, evaluate, search, train, verify
+from cvretrieval.cli import classify, collection, doctor, duplicates, engines, evaluate, search, serve, train, verify
 
 _WRITING = ("index", "add", "remove", "compact", "export")
 
@@ -53,6 +53,7 @@ app.command()(engines.export)
 app.command()(verify.verify)
 app.command()(evaluate.evaluate)
 app.command()(duplicates.duplicates)
+app.command()(serve.serve)
 app.add_typer(classify.app, name="classify")
 app.add_typer(train.app, name="train")
 app.command()(doctor.doctor)
