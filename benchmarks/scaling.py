@@ -13,6 +13,8 @@ Rows, each a function, are chosen by ``--rows``:
 ``resume``
     The command is killed (-9) when half of the photos are committed and run again: how many photos were read more than
     once, counted by the workers' own opening of files.
+``milvus``
+    Vectors in Milvus Lite beside the embedded index and faiss, as by ``milvus_index.py``.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import milvus_index
 from common import data_folder
 from dask.distributed import Client, LocalCluster
 
@@ -221,13 +224,17 @@ def resume(bench: Bench) -> None:
     print(f"killed at half, run again: {twice} of {len(bench.photos)} photos read twice, {share:.1f} %  (target ≤ 5)")
 
 
+def milvus(bench: Bench) -> None:
+    milvus_index.measure(bench.folder)
+
+
 def _n_images(path: Path) -> int:
     with Store.open(path) as store:
         return len(store.records())
 
 
 ROWS: dict[str, Callable[[Bench], None]] = {
-    "workers": workers, "processes": processes, "traffic": traffic, "resume": resume,
+    "workers": workers, "processes": processes, "traffic": traffic, "resume": resume, "milvus": milvus,
 }  # fmt: skip
 
 

@@ -23,6 +23,9 @@ TOKEN = "MILVUS_TOKEN"  # the name of the variable, no secret
 
 # A call is tried again for so long, after pauses that double.
 _PATIENCE_S = 60.0
+# Such calls wait for what is done in the background, as building a graph.
+_LONG = ("create_index", "drop_collection", "flush", "load_collection")
+_LONG_PATIENCE_S = 1200.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _CONNECT_S = 10.0
@@ -74,10 +77,11 @@ def call(uri: str, method: str, *arguments: Any, **options: Any) -> Any:
         If pymilvus, or for a local path milvus-lite, is missing.
     """
     client = connect(uri)
+    patience = _LONG_PATIENCE_S if method in _LONG else _PATIENCE_S
     deadline, pause, is_loaded = time.monotonic() + _PATIENCE_S, _FIRST_PAUSE_S, method == "load_collection"
     while True:
         try:
-            return getattr(client, method)(*arguments, timeout=_PATIENCE_S, **options)
+            return getattr(client, method)(*arguments, timeout=patience, **options)
         except Exception as error:
             if not _comes_from_milvus(error):
                 raise
@@ -149,6 +153,8 @@ def _close(client: Any) -> None:
 
 
 def _unreachable(uri: str, error: Exception) -> StoreError:
+    if "DEADLINE_EXCEEDED" in str(_code(error)):
+        return StoreError(f"Milvus at {uri} has not answered in time. Is it overloaded? Try again.")
     if is_embedded(uri):
         return StoreError(
             f"The database of Milvus Lite at {uri} cannot be opened ({_reason(error)}). One process at a time may use "
@@ -168,13 +174,19 @@ def _comes_from_milvus(error: Exception) -> bool:
     return isinstance(error, (MilvusException, grpc.RpcError)) or _is_closed(error)
 
 
+def _code(error: Exception) -> Any:
+    """Return Milvus's or grpc's code of an error."""
+    code = getattr(error, "code", None)
+    return code() if callable(code) else code
+
+
 def _is_transient(error: Exception) -> bool:
     """Whether the same call may succeed later: no connection, no answer in time, too many requests."""
     import grpc
     from pymilvus.exceptions import ConnectError, ErrorCode, MilvusUnavailableException
 
     passing = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
-    code = error.code() if isinstance(error, grpc.RpcError) else getattr(error, "code", None)
+    code = _code(error)
     passing_types = (ConnectError, MilvusUnavailableException)
     return isinstance(error, passing_types) or code in (*passing, ErrorCode.RATE_LIMIT) or _is_closed(error)
 
@@ -189,5 +201,6 @@ def _is_closed(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    text = str(getattr(error, "message", "") or error).strip()
+    details = getattr(error, "details", None)  # of grpc's errors
+    text = str(getattr(error, "message", "") or (details() if callable(details) else None) or error)
     return " ".join(text.split()).rstrip(".")[:300]
