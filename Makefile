@@ -72,7 +72,7 @@ test-deep: .venv-deep/.installed-test
 	touch $@
 
 .venv-deep/.installed-test: setup.cfg pyproject.toml .venv-deep/.installed-torch
-	.venv-deep/bin/python -m pip install --quiet --editable '.[timm,onnx]' 'pytest>=8.0' 'pytest-xdist>=3.5'
+	.venv-deep/bin/python -m pip install --quiet --editable '.[timm,onnx]' 'pytest>=8.0' 'pytest-xdist>=3.5' 'pytorch-metric-learning>=2.5'
 	touch $@
 
 clean:

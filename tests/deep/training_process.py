@@ -38,13 +38,26 @@ def stripes():
     return images, np.repeat(np.arange(4), 4)
 
 
-# Batches of seven images, and of fifteen in three tuples, are not shared evenly.
+class Proxies(torch.nn.Module):
+    """Cross entropy of cosines to a proxy of each class, which is trained: of the form of pytorch-metric-learning."""
+
+    def __init__(self, n_classes, n_dims):
+        super().__init__()
+        self.proxies = torch.nn.Parameter(torch.linspace(-1, 1, n_classes * n_dims).sin().reshape(n_classes, n_dims))
+
+    def forward(self, embeddings, labels, indices_tuple=None):
+        return torch.nn.functional.cross_entropy(5 * embeddings @ self.proxies.T, labels)
+
+
+# Batches of nine images, and of fifteen in three tuples, are not shared evenly.
 OPTIONS = {"n_epochs": 3, "resize_to": 36, "input_size": 32, "random_state": 0, "learning_rate": 1e-3}
 MODELS = {
     "CGD": CGD(Plain(), n_components=8, classes_per_batch=3, images_per_class=3, accumulate=2, freeze_batch_norm=True,
                device="cpu", **OPTIONS),
     "CGD-classification": CGD(Plain(), n_components=8, classes_per_batch=3, ranking_weight=0, freeze_batch_norm=True,
                               device="cpu", **OPTIONS),
+    "CGD-proxies": CGD(Plain(), n_components=8, ranking_loss=Proxies(4, 8), classification_weight=0, device="cpu",
+                       freeze_batch_norm=True, classes_per_batch=3, **OPTIONS),
     "GeM": FineTuned(GeM(Plain(), image_size=40, device="cpu"), classes_per_batch=2, n_negatives=2,
                      ranking_loss="multi_similarity", **OPTIONS),
     "NetVLAD": FineTuned(NetVLAD(Plain(), n_clusters=3, image_size=40, random_state=0, device="cpu"), n_negatives=3,

@@ -47,7 +47,8 @@ class CGD(TrainedDescriptor):
         has strides are left in any case.
     ranking_loss : str or callable, default="batch_hard"
         "batch_hard", "semi_hard" (triplets), "contrastive", "multi_similarity", "smooth_ap": see
-        `cvretrieval.deep.losses`. Or what takes vectors (B, D) and class numbers (B,).
+        `cvretrieval.deep.losses`. Or what takes vectors (B, D) and class numbers (B,), such as a
+        loss of pytorch-metric-learning; a copy of its weights, if it has some, is trained, too.
     margin : float or None, default=None
         Of the ranking loss; None is its own, 0.1 for "batch_hard".
     ranking_weight, classification_weight : float, default=1.0
@@ -238,7 +239,7 @@ class CGD(TrainedDescriptor):
             found = {}
             if self.ranking_weight > 0:
                 vectors = parts.together(parts.head.combined(descriptors), targets)
-                found["ranking"] = self.ranking_weight * ranking(vectors, targets)
+                found["ranking"] = self.ranking_weight * (parts.ranking or ranking)(vectors, targets)
             if parts.auxiliary is not None:
                 scores = parts.together(parts.auxiliary(descriptors[0]), targets)
                 found["classification"] = self.classification_weight * classification(scores, targets)

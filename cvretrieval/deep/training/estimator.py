@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from abc import abstractmethod
@@ -43,13 +44,19 @@ _HALVES = ("googlenet", "inception_v3")
 
 
 class TrainedParts(nn.Module):
-    """A network, the head that makes vectors of its maps, and what is needed in training alone."""
+    """A network, the head that makes vectors of its maps, and what is needed in training alone.
 
-    def __init__(self, network: nn.Module, head: nn.Module, auxiliary: nn.Module | None, dtype: str) -> None:
+    Of a ranking loss with weights of its own, such as proxies of classes, there is a copy, `ranking`, which is trained.
+    """
+
+    def __init__(
+        self, network: nn.Module, head: nn.Module, auxiliary: nn.Module | None, dtype: str, ranking: Any = None
+    ) -> None:
         super().__init__()
         self.network = network
         self.head = head
         self.auxiliary = auxiliary
+        self.ranking = copy.deepcopy(ranking) if isinstance(ranking, nn.Module) else None
         self.dtype = dtype
         self.processes = running_processes()
 
@@ -84,6 +91,7 @@ class TrainedDescriptor(MapDescriptor):
     input_size: int
     flip: bool
     augment: Any
+    ranking_loss: Any
     patience: int | None
     random_state: Any
 
@@ -231,7 +239,7 @@ class TrainedDescriptor(MapDescriptor):
             parameter.requires_grad_(True)
         head = self._make_head(prepared.n_channels, images, y).to(device)
         auxiliary = self._make_auxiliary(prepared.n_channels, n_classes)
-        parts = TrainedParts(prepared.network, head, auxiliary, self.dtype).to(device)
+        parts = TrainedParts(prepared.network, head, auxiliary, self.dtype, self.ranking_loss).to(device)
         normalize_together(parts, device)
         return prepared, head, parts
 
@@ -287,7 +295,7 @@ class TrainedDescriptor(MapDescriptor):
     def _install(self, trainer: Trainer, prepared: PreparedNetwork, classes: NDArray[Any]) -> None:
         kept = trainer.kept or {}
         self.weights_, self.layout_ = pack_weights(
-            {name: value for name, value in kept.items() if not name.startswith("auxiliary.")}
+            {name: value for name, value in kept.items() if not name.startswith(("auxiliary.", "ranking."))}
         )
         self.n_channels_ = prepared.n_channels
         self.mean_, self.std_ = self.__dict__.pop("_normalization")

@@ -39,7 +39,8 @@ class FineTuned(TrainedDescriptor):
         parameters.
     ranking_loss : str or callable, default="contrastive"
         "contrastive", "batch_hard", "semi_hard" (triplets), "multi_similarity", "smooth_ap", "weakly_supervised"
-        (NetVLAD's, of positions): see `cvretrieval.deep.losses`. Or what takes vectors (B, D) and class numbers (B,).
+        (NetVLAD's, of positions): see `cvretrieval.deep.losses`. Or what takes vectors (B, D) and class numbers (B,),
+        such as a loss of pytorch-metric-learning; a copy of its weights, if it has some, is trained, too.
     margin : float or None, default=None
         Of the ranking loss; None is its own, 0.7 for "contrastive".
     classes_per_batch, images_per_class : int, default=32, 4
@@ -225,7 +226,8 @@ class FineTuned(TrainedDescriptor):
 
         def terms(parts: TrainedParts, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
             vectors = self._combine([self._describe(parts.head, parts.maps(images))])
-            return {"ranking": ranking(parts.together(F.normalize(vectors, dim=1), targets), targets)}
+            together = parts.together(F.normalize(vectors, dim=1), targets)
+            return {"ranking": (parts.ranking or ranking)(together, targets)}
 
         return terms  # type: ignore[return-value]
 

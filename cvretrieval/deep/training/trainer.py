@@ -129,6 +129,10 @@ class Trainer:
         self.loss: nn.Module = _LossOf(module, terms)
         if self.processes.size > 1:
             self.processes.check_same(self.run_json)
+            # Its gradient is that of the whole batch in each of them already.
+            ranking = getattr(module, "ranking", None)
+            for weight in () if ranking is None else ranking.parameters():
+                weight.register_hook(lambda gradient: gradient / self.processes.size)
             # Some parts may be without effect on the loss, such as linear layers at a ranking weight of 0.
             self.loss = nn.parallel.DistributedDataParallel(self.loss, find_unused_parameters=True)
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
