@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
@@ -73,11 +71,6 @@ def make_app(
 
     collection = Collection(path, n_jobs=n_jobs)
 
-    @asynccontextmanager
-    async def lifespan(_: Any) -> AsyncIterator[None]:
-        yield
-        collection.close()
-
     app = fastapi.FastAPI(
         title="cvretrieval",
         version=__version__,
@@ -85,12 +78,12 @@ def make_app(
         docs_url=None,  # it would be loaded from elsewhere
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        lifespan=lifespan,
     )
     _add_errors(app)
     _add_page(app)
     Interface(collection, k, most_bytes).add_to(app)
     app.add_middleware(Guard, token=token, any_host=any_host)
+    app.state.collection = collection
     return app
 
 

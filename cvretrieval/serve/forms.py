@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Container, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from cvretrieval.serve.problems import Problem
@@ -12,8 +13,8 @@ from cvretrieval.serve.problems import Problem
 _REST = 100_000
 
 
-async def read_form(request: Any, most_bytes: int) -> dict[str, Any]:
-    """Return the fields of a form: str, or (name, bytes) of files.
+async def read_form(request: Any, most_bytes: int, known: Container[str]) -> dict[str, Any]:
+    """Return the fields of a form, of those that are `known`: str, or (name, bytes) of files.
 
     Raises
     ------
@@ -48,17 +49,24 @@ async def read_form(request: Any, most_bytes: int) -> dict[str, Any]:
     except (MultiPartException, ValueError, KeyError, UnicodeDecodeError) as error:
         raise Problem(400, f"The form cannot be read ({getattr(error, 'message', error)}).") from error
     fields: dict[str, Any] = {}
-    for name, value in form.multi_items():
-        if name in fields:
-            raise Problem(400, f"The field {name!r} was sent twice.")
-        if isinstance(value, str):
-            fields[name] = value
-        else:
-            fields[name] = (value.filename or "photo", await value.read())
-            await value.close()
+    async with _closing(form):
+        for name, value in form.multi_items():
+            if name not in known:
+                raise Problem(422, f"There is no field {name!r}.")
+            if name in fields:
+                raise Problem(400, f"The field {name!r} was sent twice.")
+            fields[name] = value if isinstance(value, str) else (value.filename or "photo", await value.read())
     if any(isinstance(value, tuple) and len(value[1]) > most_bytes for value in fields.values()):
         raise too_large
     return fields
+
+
+@asynccontextmanager
+async def _closing(form: Any) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await form.close()
 
 
 def text(fields: Mapping[str, Any], name: str) -> str | None:

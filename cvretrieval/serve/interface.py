@@ -15,7 +15,7 @@ from cvretrieval.serve import forms
 from cvretrieval.serve.answers import image_answer, jpeg_response, json_response, matches_answer, search_answer
 from cvretrieval.serve.collection import MOST_RESULTS, Asked, Collection, problem_of
 from cvretrieval.serve.problems import Problem
-from cvretrieval.serve.schema import ERRORS, MATCHES_FORM, SEARCH_FORM, errors
+from cvretrieval.serve.schema import ERRORS, MATCHES_FORM, SEARCH_FORM, errors, fields_of
 from cvretrieval.serve.uploads import Uploads
 
 #: Searches that may wait for their turn; more are turned away.
@@ -67,7 +67,7 @@ class Interface:
 
         @app.post("/api/search", summary="Rank the images by a photo", openapi_extra=SEARCH_FORM, responses=ERRORS)
         async def search(request: Request) -> Any:
-            fields = await forms.read_form(request, self._most_bytes)
+            fields = await forms.read_form(request, self._most_bytes, fields_of(SEARCH_FORM))
             k = forms.whole_number(fields, "k", self._k, 1, MOST_RESULTS)
             can = self._collection
             verify = forms.flag(fields, "verify", can.verifier is not None) and can.verifier is not None
@@ -81,7 +81,7 @@ class Interface:
             "/api/matches", summary="How a photo and an image match", openapi_extra=MATCHES_FORM, responses=ERRORS
         )
         async def matches(request: Request) -> Any:
-            fields = await forms.read_form(request, self._most_bytes)
+            fields = await forms.read_form(request, self._most_bytes, fields_of(MATCHES_FORM))
             name = forms.text(fields, "candidate")
             if name is None:
                 raise Problem(422, "The field 'candidate' is missing: the id of an indexed image.")

@@ -59,7 +59,10 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{socket.getsockname()[1]}/"
     announce(address + (f"?token={token}" if token else ""))
-    uvicorn.Server(config).run(sockets=[socket])
+    try:
+        uvicorn.Server(config).run(sockets=[socket])
+    finally:
+        app.state.collection.close()
 
 
 def config_socket(config: Any) -> Any:

@@ -42,8 +42,13 @@ _WHAT = {
 
 
 def _form(fields: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    schema = {"type": "object", "properties": fields, "required": required}
+    schema = {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def fields_of(form: dict[str, Any]) -> set[str]:
+    """Return the names of the fields of a form."""
+    return set(form["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"])
 
 
 SEARCH_FORM = _form(
