@@ -168,12 +168,14 @@ def test_a_copy_has_a_collection_of_its_own(make, images, tmp_path):
     assert len(answers(copied, images[3:4])[0]) == 8
 
 
-def test_a_temporary_index_leaves_nothing_in_milvus(codebook, images):
-    retriever = ImageRetriever(extractor=EXTRACTOR, encoder=VLAD(codebook=codebook), index=make_index()).fit(images[:5])
+def test_a_temporary_index_leaves_nothing_in_milvus(codebook, images, tmp_path):
+    index = MilvusIndex(tmp_path / "own.db")
+    retriever = ImageRetriever(extractor=EXTRACTOR, encoder=VLAD(codebook=codebook), index=index).fit(images[:5])
     collection = retriever._current_engine()._collection
     retriever.close()
     with pytest.raises(StoreError, match="no collection"):
         collection.open()
+    collection.close()
 
 
 def test_too_many_dimensions_are_refused_before_anything_is_in_milvus(make, images):

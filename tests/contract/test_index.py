@@ -45,7 +45,7 @@ class Engine:
     share : float
         Of the best, so many are found on average. What is found has the right score at the right place all the same.
     size : int
-        Vectors of the largest test: fewer for an engine that is slow.
+        Vectors of the largest test, and a thousand for each repeat of threads: fewer for an engine that is slow.
     """
 
     build: Callable[..., Any]
@@ -586,7 +586,7 @@ def test_readers_see_whole_states_while_one_thread_changes_the_index(engine, vec
     expected = [state.search(queries, 8)]
     for rows in parts:
         expected.append(state.add(keys[rows], vectors[rows]).search(queries, 8))
-    for _ in range(3):
+    for _ in range(max(1, engine.size // 1000)):
         index, seen, failures, done = engine(), [], [], threading.Event()
 
         def read(index=index, seen=seen, failures=failures, done=done):
