@@ -91,7 +91,8 @@ def encode_shards(address: StoreAddress, shards: Sequence[ShardRecord]) -> list[
     written = []
     for shard in shards:
         features = Shard(root, shard).features
-        assert features is not None
+        if features is None:
+            raise StoreError(f"Shard {shard.shard} of {address.path} holds no local features to encode.")
         with single_threaded():
             blocks = block_slices(len(features), ENCODE_IMAGES)
             vectors = join_rows([stages.encode(features[block]) for block in blocks])

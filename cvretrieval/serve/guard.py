@@ -62,7 +62,7 @@ class Guard:
         refusal = self._refusal(headers)
         if refusal is not None:
             await _answer(send_with_headers, *refusal)
-        elif self._token is not None and not self._is_known(headers):
+        elif self._token is not None and not _is_known(headers, self._token):
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
             if scope["path"] == "/" and hmac.compare_digest(given.encode(), self._token.encode()):
                 cookie = f"{_COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"
@@ -82,16 +82,16 @@ class Guard:
             return 403, "Requests of other sites are refused."
         return None
 
-    def _is_known(self, headers: dict[bytes, str]) -> bool:
-        assert self._token is not None
-        scheme, _, given = headers.get(b"authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            try:
-                cookies = SimpleCookie(headers.get(b"cookie", ""))
-            except CookieError:
-                return False
-            given = cookies[_COOKIE].value if _COOKIE in cookies else ""
-        return hmac.compare_digest(given.encode(), self._token.encode())
+
+def _is_known(headers: dict[bytes, str], token: str) -> bool:
+    scheme, _, given = headers.get(b"authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        try:
+            cookies = SimpleCookie(headers.get(b"cookie", ""))
+        except CookieError:
+            return False
+        given = cookies[_COOKIE].value if _COOKIE in cookies else ""
+    return hmac.compare_digest(given.encode(), token.encode())
 
 
 async def _answer(send: Any, status: int, detail: str, *more: tuple[bytes, bytes]) -> None:
