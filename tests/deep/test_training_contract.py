@@ -10,14 +10,14 @@ import pytest
 from cvretrieval.deep import CGD, FineTuned, GeM
 from cvretrieval.deep.training.estimator import TrainedDescriptor
 from tests.deep import test_contract as contract
-from tests.deep.instances import BACKBONE
 from tests.deep.test_contract import images  # noqa: F401
+from tests.deep.test_training import NAMED
 
 _SMALL = {"n_epochs": 1, "classes_per_batch": 2, "images_per_class": 2, "resize_to": 36, "input_size": 32}
 
 TRAINED = {
-    "CGD": CGD(BACKBONE, branches="SG", n_components=8, random_state=0, **_SMALL),
-    "FineTuned": FineTuned(GeM(BACKBONE, scales=(1, 0.7)), random_state=0, **_SMALL),
+    "CGD": CGD(NAMED, branches="SG", n_components=8, random_state=0, **_SMALL),
+    "FineTuned": FineTuned(GeM(NAMED, scales=(1, 0.7)), random_state=0, **_SMALL),
 }
 
 CHECKS = {

@@ -20,12 +20,15 @@ class CutNetwork(nn.Module):
     def __init__(self, network: nn.Module, layer: str) -> None:
         super().__init__()
         extraction = import_torchvision("torchvision.models.feature_extraction")
-        names = node_names(network)
-        if not any(name == layer or name.startswith(f"{layer}.") for name in names):
-            raise _no_such_layer(layer, names)
-        self.network = extraction.create_feature_extractor(
-            network, return_nodes={layer: "map"}, suppress_diff_warning=True
-        )
+        try:
+            self.network = extraction.create_feature_extractor(
+                network, return_nodes={layer: "map"}, suppress_diff_warning=True
+            )
+        except Exception:  # of many types; listing the steps, which takes as long again, tells why
+            names = node_names(network)
+            if not any(name == layer or name.startswith(f"{layer}.") for name in names):
+                raise _no_such_layer(layer, names) from None
+            raise
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output of the layer."""

@@ -231,8 +231,11 @@ class TrainedDescriptor(MapDescriptor):
         start = self._start_backbone()
         built = start.build()
         mean, std = _normalization_of(built, start)
-        network = self._architecture(mean, std).build()
-        network.load_state_dict(built.state_dict())
+        if _normalizes_itself(start):
+            network = self._architecture(mean, std).build()
+            network.load_state_dict(built.state_dict())
+        else:
+            network = copy.deepcopy(built)
         self._normalization = mean, std
         prepared = PreparedNetwork(Backbone(network.eval()), device, size=self.input_size)
         for parameter in prepared.network.parameters():
@@ -376,9 +379,14 @@ class TrainedDescriptor(MapDescriptor):
 def _normalization_of(built: nn.Module, backbone: Backbone) -> tuple[Any, Any]:
     if not isinstance(built, NormalizedNetwork):
         return None, None
-    if backbone.model in _HALVES and backbone.weights is not None and backbone.mean is None and backbone.std is None:
+    if _normalizes_itself(backbone):
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     return tuple(built.mean.flatten().tolist()), tuple(built.std.flatten().tolist())
+
+
+def _normalizes_itself(backbone: Backbone) -> bool:
+    is_default = backbone.mean is None and backbone.std is None
+    return backbone.model in _HALVES and backbone.weights is not None and is_default
 
 
 def _words(value: Any) -> str:
