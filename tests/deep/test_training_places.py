@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from cvretrieval.deep import FineTuned, GeM, NetVLAD, losses
 from cvretrieval.deep.training import PlaceSampler
 from cvretrieval.deep.training import trainer as training_loop
+from cvretrieval.deep.training.estimator import TrainedParts
 from cvretrieval.deep.training.evaluation import recall_at_1
 from cvretrieval.deep.training.places import classes_as_positions
 from tests.deep.test_training import Small, tuned
@@ -94,19 +95,9 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_tuples(places):
     model.descriptor_ = clone(vlad).fit(images)
     maps = torch.rand(10, 12, 4, 4)
 
-    class Parts:
-        head = model.descriptor_._make_pooling(12)
-
-        @staticmethod
-        def maps(given):
-            return given
-
-        @staticmethod
-        def together(vectors, _):
-            return vectors
-
-    found = model._loss_terms(sampler)(Parts, maps, None)["ranking"]
-    v = F.normalize(Parts.head(maps), dim=1)
+    parts = TrainedParts(torch.nn.Identity(), model.descriptor_._make_pooling(12), None, "float32")
+    found = model._loss_terms(sampler)(parts, maps, torch.zeros(10))["ranking"]
+    v = F.normalize(parts.head(maps), dim=1)
     d = ((v[:, None] - v[None]) ** 2).sum(2)
     expected = (
         sum(F.relu(d[start, start + 1] + 0.3 - d[start, start + 2 + j]) for start in (0, 5) for j in range(3)) / 2
