@@ -213,8 +213,8 @@ async function start() {
     (id) => go(write({ ...here(), view: id }), { replace: true }),
     () => history.state?.isInside ? history.back() : go(searchOf(here()), { replace: true }));
   listen();
-  await follow();
   document.documentElement.dataset.ready = "";
+  await follow();
 }
 
 start();

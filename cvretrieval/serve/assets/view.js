@@ -151,8 +151,9 @@ export class View {
 
   facts() {
     const { found, hit, query } = this;
-    const n_inliers = found?.n_inliers ?? hit.n_inliers;
-    return [["score", hit.score.toFixed(3)], ["inliers", n_inliers === null ? "not checked" : n_inliers.toLocaleString("en")],
+    const n_inliers = found?.n_inliers ?? hit.n_inliers, n_matches = found?.matches.length ?? 0;
+    const from = n_matches > n_inliers ? `, from ${plural(n_matches, "matching point")}` : "";
+    return [["score", hit.score.toFixed(3)], ["inliers", n_inliers === null ? "not checked" : n_inliers.toLocaleString("en") + from],
       ...(hit.n_effective_inliers === null ? [] : [["not crowded", hit.n_effective_inliers.toLocaleString("en")]]),
       ...(found?.similarity != null ? [["similarity", found.similarity.toFixed(3)]] : []),
       ...(found?.verified && found.transform ? motion(found.transform, query) : []),
