@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test lint test-opencv4 test-deep clean help
+.PHONY: demo test lint test-opencv4 test-milvus test-deep clean help
 
 help:
 	@echo "make demo          install into $(VENV), index a small set of photographed scenes, search it, write a report"
 	@echo "make test          install into $(VENV) with the test extra and run all tests"
 	@echo "make lint          ruff and mypy"
 	@echo "make test-opencv4  the tests that touch OpenCV, with OpenCV 4 in .venv-opencv4"
+	@echo "make test-milvus   the tests of MilvusIndex on Milvus Lite, in .venv-opencv4"
 	@echo "make test-deep     the tests of cvretrieval.deep, with torch and torchvision in .venv-deep"
 	@echo "make clean         remove what the others made"
 
@@ -31,6 +32,10 @@ lint: $(VENV)/.installed-dev
 test-opencv4: .venv-opencv4/.installed-test
 	.venv-opencv4/bin/python -m pytest $(PYTEST_ARGS) tests/test_extraction.py tests/test_opencv_features.py tests/test_retriever.py
 	.venv-opencv4/bin/python -m pytest $(PYTEST_ARGS) tests/test_verification.py -k 'magsac or oxford'
+
+# Apart from $(VENV), because its packages bring pandas, which scikit-learn then loads wherever it is imported.
+test-milvus: .venv-opencv4/.installed-test
+	.venv-opencv4/bin/python -m pytest $(PYTEST_ARGS) tests/test_index_milvus.py tests/test_retriever_milvus.py tests/test_cli_milvus.py tests/contract/test_index.py -k milvus
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "cvretrieval needs Python 3.10 or newer, this is %s; try: make PYTHON=python3.12 $(MAKECMDGOALS)" % sys.version.split()[0])'
@@ -59,7 +64,7 @@ $(VENV)/.installed-dev: setup.cfg pyproject.toml $(BIN)/python
 
 .venv-opencv4/.installed-test: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-opencv4
-	.venv-opencv4/bin/python -m pip install --quiet --editable '.[plot]' 'opencv-contrib-python<5' 'pytest>=8.0' 'pytest-xdist>=3.5' 'hypothesis>=6.80'
+	.venv-opencv4/bin/python -m pip install --quiet --editable '.[plot,milvus]' 'opencv-contrib-python<5' 'pytest>=8.0' 'pytest-xdist>=3.5' 'hypothesis>=6.80'
 	touch $@
 
 test-deep: .venv-deep/.installed-test
