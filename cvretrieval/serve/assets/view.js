@@ -101,6 +101,7 @@ export class View {
     this.width = byId("view-stage").clientWidth;
     this.lineControls.hidden = found?.kind !== "matches";
     this.heatControls.hidden = found?.kind !== "heat";
+    this.stage.classList.toggle("heated", found?.kind === "heat" && Number(this.strength.value) > 0);
     const outlines = found?.kind === "heat" || this.outlined.checked;
     const shape = found?.outline ?? hit.outline;
     const n = found?.kind === "matches" ? Number(this.lines.value) : 0;
