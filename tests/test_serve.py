@@ -74,7 +74,9 @@ def test_the_answer_is_that_of_the_retriever(client, index, photos):
     with ImageRetriever.load(index) as retriever:
         expected = retriever.search(query, k=4, boxes=[(20, 20, 150, 120)])[0].to_dict()["results"]
     answer = client.post("/api/search", files=photo(query), data={"k": "4", "box": "20,20,150,120"}).json()
+    paths = [each.pop("path") for each in expected]
     assert [{k: v for k, v in each.items() if k in expected[0]} for each in answer["results"]] == expected
+    assert all(path not in str(answer) for path in paths)  # where the photos lie
 
 
 def test_a_photo_is_remembered_and_an_indexed_one_does_not_find_itself(client, photos):
@@ -123,6 +125,16 @@ def test_pictures_and_the_collection(client, photos):
     info = client.get("/api/info").json()
     assert info["n_images"] == 16 and info["can"] == {"verify": True, "expand": True, "region": True}
     assert info["defaults"]["k"] == 5 and info["limits"]["bytes"] == 20_000_000
+
+
+def test_the_page_is_sent_once(client):
+    first = client.get("/")
+    assert first.status_code == 200 and b"<title>" in first.content
+    again = client.get("/", headers={"if-none-match": first.headers["etag"]})
+    assert again.status_code == 304 and not again.content
+    script = client.get("/assets/page.js")
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert script.headers["etag"] != first.headers["etag"] and client.get("/favicon.ico").status_code == 200
 
 
 @pytest.mark.parametrize("name", ["../index.json", "/etc/passwd", "..%2f..%2fetc%2fpasswd", "none.png", ""])

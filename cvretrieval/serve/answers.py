@@ -48,7 +48,9 @@ def search_answer(
     for rank, hit in enumerate(hits, start=1):
         record = collection.retriever._store.find(hit.id)
         width, height = (0, 0) if record is None else (record.width, record.height)
-        results.append({**hit.to_dict(), "rank": rank, "width": width, "height": height})
+        found = {**hit.to_dict(), "rank": rank, "width": width, "height": height}
+        del found["path"]  # where the photos lie is nobody's business
+        results.append(found)
     is_checked = any(hit.n_inliers is not None for hit in hits)
     return {
         "query": query_answer(asked, size, result),

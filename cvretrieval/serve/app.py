@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from importlib import resources
 from typing import Any
@@ -107,21 +108,28 @@ def _add_errors(app: Any) -> None:
 
 
 def _add_page(app: Any) -> None:
+    from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import Route
 
     folder = resources.files("cvretrieval.serve") / "assets"
     # Read once, by name: no part of a request is a path.
     files = {file.name: file.read_bytes() for file in folder.iterdir() if os.path.splitext(file.name)[1] in _KINDS}
+    tags = {name: f'"{hashlib.sha256(data).hexdigest()[:16]}"' for name, data in files.items()}
 
-    def send(name: str) -> Any:
+    async def send(request: Request, name: str) -> Response:
         if name not in files:
             raise Problem(404, f"There is no {name!r}.")
+        headers = {"Cache-Control": "no-cache", "ETag": tags[name]}
+        if request.headers.get("if-none-match") == tags[name]:
+            return Response(status_code=304, headers=headers)
         kind = _KINDS[os.path.splitext(name)[1]]
-        return Response(files[name], media_type=f"{kind}; charset=utf-8", headers={"Cache-Control": "no-cache"})
+        return Response(files[name], media_type=f"{kind}; charset=utf-8", headers=headers)
 
-    app.add_api_route("/", lambda: send("page.html"), include_in_schema=False)
-    app.add_api_route("/favicon.ico", lambda: send("icon.svg"), include_in_schema=False)
+    def route(path: str, name: str | None = None) -> Route:
+        async def answer(request: Request) -> Response:
+            return await send(request, request.path_params["name"] if name is None else name)
 
-    @app.get("/assets/{name}", include_in_schema=False)
-    async def asset(name: str) -> Any:
-        return send(name)
+        return Route(path, answer)
+
+    app.router.routes += [route("/", "page.html"), route("/favicon.ico", "icon.svg"), route("/assets/{name}")]
