@@ -35,7 +35,7 @@ FolderArgument = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog="Example: cvretrieval classify train TRAIN/ --out model.cvc")
 def train(
     folder: FolderArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="File of the model, e.g. model.cvc.")],
@@ -107,7 +107,7 @@ def train(
     report_failures(failures)
 
 
-@app.command()
+@app.command(epilog="Example: cvretrieval classify predict model.cvc PHOTOS/")
 def predict(
     model: ModelArgument,
     images: Annotated[list[Path], typer.Argument(help="Images: files and folders.", metavar="IMAGES")],
@@ -143,7 +143,7 @@ def predict(
     report_failures([*failures, *unreadable])
 
 
-@app.command()
+@app.command(epilog="Example: cvretrieval classify evaluate model.cvc TEST/ --report report.html")
 def evaluate(
     model: ModelArgument,
     folder: FolderArgument,

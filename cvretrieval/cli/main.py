@@ -38,25 +38,31 @@ app = typer.Typer(
     cls=_Commands,
     help="Find the photos that show the same thing as this one.",
     epilog="Exit status: 0 done, 1 some inputs failed (they are named), 2 wrong use.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(collection.index)
-app.command()(search.search)
-app.command()(collection.add)
-app.command()(collection.remove)
-app.command()(collection.info)
-app.command()(collection.compact)
-app.command()(engines.export)
-app.command()(verify.verify)
-app.command()(evaluate.evaluate)
-app.command()(duplicates.duplicates)
-app.command()(serve.serve)
+_EXAMPLES = (
+    (collection.index, "cvretrieval index PHOTOS/ --out photos.cvr"),
+    (search.search, "cvretrieval search photos.cvr query.jpg -k 10 --report report.html"),
+    (collection.add, "cvretrieval add photos.cvr MORE/ new.jpg"),
+    (collection.remove, "cvretrieval remove photos.cvr holiday/beach.jpg"),
+    (collection.info, "cvretrieval info photos.cvr --check"),
+    (collection.compact, "cvretrieval compact photos.cvr"),
+    (engines.export, "cvretrieval export photos.cvr --to milvus --uri http://milvus:19530"),
+    (verify.verify, "cvretrieval verify a.jpg b.jpg --report match.html"),
+    (
+        evaluate.evaluate,
+        "cvretrieval evaluate DATASET/ --protocol oxford --method vlad --method bow:words=10000,verify=no",
+    ),
+    (duplicates.duplicates, "cvretrieval duplicates PHOTOS/ --report same.html"),
+    (serve.serve, "cvretrieval serve photos.cvr --port 8080"),
+    (doctor.doctor, "cvretrieval doctor"),
+)
+for _command, _example in _EXAMPLES:
+    app.command(epilog=f"Example: {_example}")(_command)
 app.add_typer(classify.app, name="classify")
 app.add_typer(train.app, name="train")
-app.command()(doctor.doctor)
 
 
 def _print_version(value: bool) -> None:

@@ -22,7 +22,7 @@ def _train() -> None:
     """Train a network on labelled folders of photos."""
 
 
-@app.command()
+@app.command(epilog="Example: cvretrieval train cgd TRAIN/ --backbone resnet50 --out cgd.cvm --report curves.html")
 def cgd(
     folder: Annotated[
         Path, typer.Argument(help="Folder with one sub-folder of images per class, named after it.", metavar="DIR")
