@@ -62,9 +62,14 @@ $(VENV)/.installed-dev: setup.cfg pyproject.toml $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
 	touch $@
 
-.venv-opencv4/.installed-test: setup.cfg pyproject.toml
+# What other packages bring comes first, apart from this one: it can be done while something else is.
+.venv-opencv4/.installed-peers:
 	$(PYTHON) -m venv .venv-opencv4
-	.venv-opencv4/bin/python -m pip install --quiet --editable '.[plot,milvus]' 'opencv-contrib-python<5' 'pytest>=8.0' 'pytest-xdist>=3.5' 'hypothesis>=6.80'
+	.venv-opencv4/bin/python -m pip install --quiet 'opencv-contrib-python<5' 'pymilvus>=3.0' 'milvus-lite>=3.2.2' numba scipy scikit-learn 'matplotlib>=3.7' 'pytest>=8.0' 'pytest-xdist>=3.5' 'hypothesis>=6.80'
+	touch $@
+
+.venv-opencv4/.installed-test: setup.cfg pyproject.toml .venv-opencv4/.installed-peers
+	.venv-opencv4/bin/python -m pip install --quiet --editable '.[plot,milvus]' 'opencv-contrib-python<5'
 	touch $@
 
 test-deep: .venv-deep/.installed-test
@@ -74,11 +79,11 @@ test-deep: .venv-deep/.installed-test
 # $(VENV), because torch for CUDA, which registries give by default, takes gigabytes and minutes.
 .venv-deep/.installed-torch:
 	$(PYTHON) -m venv .venv-deep
-	.venv-deep/bin/python -m pip install --quiet 'torch==2.13.0' 'torchvision==0.28.0'
+	.venv-deep/bin/python -m pip install --quiet 'torch==2.13.0' 'torchvision==0.28.0' 'timm>=1.0' 'onnx>=1.17' 'onnxscript>=0.5' 'onnxruntime>=1.20' 'pytorch-metric-learning>=2.5' numba scipy scikit-learn 'opencv-contrib-python>=4.8' 'pytest>=8.0' 'pytest-xdist>=3.5'
 	touch $@
 
 .venv-deep/.installed-test: setup.cfg pyproject.toml .venv-deep/.installed-torch
-	.venv-deep/bin/python -m pip install --quiet --editable '.[timm,onnx]' 'pytest>=8.0' 'pytest-xdist>=3.5' 'pytorch-metric-learning>=2.5'
+	.venv-deep/bin/python -m pip install --quiet --editable '.[timm,onnx]'
 	touch $@
 
 clean:
