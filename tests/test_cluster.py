@@ -358,4 +358,4 @@ def test_tasks_last_some_seconds_and_are_few_images_of_a_small_collection():
     assert pace.next_size() in (20, 21, 22)
     small = cluster_ingestion._Pace(1000, 4)
     small.note(10, 0.01)
-    assert small.next_size() == 10
+    assert small.next_size() == 15

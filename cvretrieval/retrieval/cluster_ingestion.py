@@ -25,8 +25,8 @@ from cvretrieval.retrieval.store import Store
 _TASK_SECONDS = 20.0
 _LEAST_IMAGES = 4
 _MOST_IMAGES = 1024
-# Of all images, what is under way at once: no more than that is done again after the run is killed.
-_UNDER_WAY = 0.04
+# Of all images, what is handed out at once. Half of it waits for a worker: the other half is done again after a kill.
+_UNDER_WAY = 0.06
 
 _DIED = "every process that read it died: out of memory, killed, or crashed"
 
