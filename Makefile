@@ -30,8 +30,8 @@ lint: $(VENV)/.installed-dev
 
 # What calls OpenCV, and what is compared with it; everything else is the same with any of its versions.
 test-opencv4: .venv-opencv4/.installed-test
-	.venv-opencv4/bin/python -m pytest $(PYTEST_ARGS) tests/test_extraction.py tests/test_opencv_features.py tests/test_retriever.py
-	.venv-opencv4/bin/python -m pytest $(PYTEST_ARGS) tests/test_verification.py -k 'magsac or oxford'
+	.venv-opencv4/bin/python -m pytest $(PYTEST_ARGS) tests/test_extraction.py tests/test_opencv_features.py
+	.venv-opencv4/bin/python -m pytest $(PYTEST_ARGS) tests/test_verification.py tests/test_retriever.py -k 'magsac or oxford or finds_the_scene or save_load'
 
 # Apart from $(VENV), because its packages bring pandas, which scikit-learn then loads wherever it is imported.
 test-milvus: .venv-opencv4/.installed-test

@@ -16,7 +16,8 @@ from cvretrieval.cli.main import main
 from cvretrieval.datasets import make_scenes
 
 COMMANDS = [
-    "index", "search", "add", "remove", "info", "compact", "export", "verify", "evaluate", "duplicates", "serve", "doctor",
+    "index", "search", "add", "remove", "info", "compact", "export", "verify", "evaluate", "duplicates", "serve",
+    "doctor",
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from cvretrieval import SIFT, VLAD, ImageRetriever, StoreError
 from cvretrieval._workers import ClusterError, LocalProcesses, WorkerDied, map_parts
+from cvretrieval.cli import cluster
 from cvretrieval.datasets import make_scenes
 from cvretrieval.retrieval import cluster_ingestion, remote_tasks
 from cvretrieval.retrieval.description import description_digest
@@ -34,12 +35,15 @@ SETTINGS = {
     "distributed.worker.memory.monitor-interval": "20ms",
 }
 
-# Opening a file of this name kills the process that does; the disk of a process with the other mark is full.
+# Opening a file of these names kills the process that does, or takes its memory; the disk of one with the mark is full.
 SABOTAGE = """
-    import os, resource, signal, sys
+    import os, resource, signal, sys, time
     def sabotage(event, arguments):
         if event == "open" and str(arguments[0]).endswith("poison.png"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if event == "open" and str(arguments[0]).endswith("huge.png"):
+            held = b"x" * 1_000_000_000  # more than the worker may have
+            time.sleep(20)
         if event == "open" and str(arguments[0]).endswith("descriptors.npy") and os.environ.get("FULL_DISK"):
             resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
     sys.addaudithook(sabotage)
@@ -63,7 +67,7 @@ def undisturbed(photos, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def dask_client():
     with local_cluster(2) as client:
         yield client
 
@@ -144,7 +148,7 @@ def test_processes_of_this_machine_give_the_same_index(photos, undisturbed, tmp_
     assert not list((tmp_path / "a.cvr" / "shards").glob(".tmp-*"))
 
 
-def test_a_cluster_gives_the_same_index_and_the_same_answers(cluster, photos, undisturbed, tmp_path):
+def test_a_cluster_gives_the_same_index_and_the_same_answers(dask_client, photos, undisturbed, tmp_path):
     with joblib.parallel_config(backend="dask"):
         retriever = build(tmp_path / "a.cvr").fit(sorted(photos.glob("*.png"))[:20], ids=sorted(undisturbed)[:20])
         assert retriever.add(photos).n_added == 4 and retriever.add(photos).n_unchanged == 24
@@ -164,7 +168,7 @@ def test_little_passes_the_scheduler(photos, tmp_path):
     assert n_bytes / 24 < 2048
 
 
-def test_images_that_are_no_files_and_unreadable_ones(cluster, photos, undisturbed, tmp_path):
+def test_images_that_are_no_files_and_unreadable_ones(dask_client, photos, undisturbed, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     array = cv2.cvtColor(cv2.imread(str(photos / "03.png")), cv2.COLOR_BGR2RGB)
     with joblib.parallel_config(backend="dask"):
@@ -179,8 +183,8 @@ def test_images_that_are_no_files_and_unreadable_ones(cluster, photos, undisturb
     assert found["array"][3:] == undisturbed["03.png"][3:]
 
 
-def test_a_worker_killed_in_the_middle(cluster, photos, undisturbed, tmp_path, after_the_first_commit):
-    pids = list(cluster.run(os.getpid).values())
+def test_a_worker_killed_in_the_middle(dask_client, photos, undisturbed, tmp_path, after_the_first_commit):
+    pids = list(dask_client.run(os.getpid).values())
     after_the_first_commit(lambda: os.kill(pids[0], signal.SIGKILL))
     with joblib.parallel_config(backend="dask"), dask.config.set({"distributed.scheduler.allowed-failures": 3}):
         report = go_on(tmp_path / "a.cvr", photos)
@@ -188,7 +192,7 @@ def test_a_worker_killed_in_the_middle(cluster, photos, undisturbed, tmp_path, a
     assert contents(tmp_path / "a.cvr") == undisturbed
 
 
-def test_two_clients_of_one_index(cluster, photos, undisturbed, tmp_path, after_the_first_commit):
+def test_two_clients_of_one_index(dask_client, photos, undisturbed, tmp_path, after_the_first_commit):
     refused = []
 
     def second():
@@ -203,23 +207,25 @@ def test_two_clients_of_one_index(cluster, photos, undisturbed, tmp_path, after_
 
 
 def test_poison_is_isolated_and_named(sabotaged, monkeypatch, photos, undisturbed, tmp_path):
-    monkeypatch.setattr(cluster_ingestion, "_LEAST_IMAGES", 2)
-    poison, huge = tmp_path / "poison.png", tmp_path / "huge.png"
+    monkeypatch.setattr(cluster_ingestion, "_LEAST_IMAGES", 1)
+    poison = tmp_path / "poison.png"
     cv2.imwrite(str(poison), np.zeros((60, 80, 3), np.uint8))
-    cv2.imwrite(str(huge), np.zeros((9000, 9000), np.uint8))
     files = [*sorted(photos.glob("*.png"))[:10], poison, *sorted(photos.glob("*.png"))[10:]]
-    names = [path.name for path in files]
     with joblib.parallel_config(backend="loky", n_jobs=2):
-        report = build(tmp_path / "a.cvr", on_error="skip").fit(files, ids=names).report_
+        report = build(tmp_path / "a.cvr", on_error="skip").fit(files, ids=[path.name for path in files]).report_
     ((failed, reason),) = report.failures
     assert failed == str(poison) and "every process that read it died" in reason
     assert contents(tmp_path / "a.cvr") == undisturbed
-    # Dask ends a worker that takes too much memory.
-    with local_cluster(1, memory_limit="600 MB"), joblib.parallel_config(backend="dask"):
-        retriever = ImageRetriever.load(tmp_path / "a.cvr", on_error="skip", verbose=False)
-        report = retriever.add([huge, *files], ids=["huge.png", *names])
-    assert {os.path.basename(path) for path, _ in report.failures} == {"poison.png", "huge.png"}
-    assert report.n_unchanged == 24 and contents(tmp_path / "a.cvr") == undisturbed
+
+
+def test_memory_that_runs_out(sabotaged, photos, tmp_path):
+    huge = tmp_path / "huge.png"
+    cv2.imwrite(str(huge), np.zeros((60, 80, 3), np.uint8))
+    # Dask ends a worker that takes too much.
+    with local_cluster(1, memory_limit="800 MB"), joblib.parallel_config(backend="dask"):
+        report = build(tmp_path / "a.cvr", on_error="skip").fit([huge, photos / "01.png"], ids=["huge", "1"]).report_
+    ((failed, _),) = report.failures
+    assert failed == str(huge) and report.n_added == 1 and list(contents(tmp_path / "a.cvr")) == ["1"]
 
 
 def test_a_full_disk_of_a_worker(sabotaged, monkeypatch, photos, undisturbed, tmp_path):
@@ -227,8 +233,7 @@ def test_a_full_disk_of_a_worker(sabotaged, monkeypatch, photos, undisturbed, tm
     with joblib.parallel_config(backend="loky", n_jobs=2), pytest.raises(StoreError, match="free some space"):
         go_on(tmp_path / "a.cvr", photos)
     monkeypatch.delenv("FULL_DISK")
-    with joblib.parallel_config(backend="loky", n_jobs=2):
-        go_on(tmp_path / "a.cvr", photos)
+    go_on(tmp_path / "a.cvr", photos)
     assert contents(tmp_path / "a.cvr") == undisturbed
 
 
@@ -299,14 +304,15 @@ def wait_for_commits(path, n_images):
     raise AssertionError("nothing is committed")
 
 
-def test_the_command_says_when_nobody_answers(photos, tmp_path):
-    command = [sys.executable, "-m", "cvretrieval", "index", str(photos), "--out", str(tmp_path / "a.cvr")]
-    wrong = subprocess.run(
-        [*command, "--cluster", f"tcp://127.0.0.1:{free_port()}"], capture_output=True, text=True, check=False
-    )
-    assert wrong.returncode == 2 and "No Dask scheduler answers at" in wrong.stderr and "Traceback" not in wrong.stderr
-    both = subprocess.run([*command, "--cluster", "x", "--workers", "2"], capture_output=True, text=True, check=False)
-    assert both.returncode == 2 and "either --cluster or --workers" in both.stderr
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setattr(cluster, "_PATIENCE", "1s")
+    with (
+        pytest.raises(ValueError, match="No Dask scheduler answers at"),
+        cluster.working_on(f"tcp://127.0.0.1:{free_port()}", None),
+    ):
+        pass
+    with pytest.raises(ValueError, match="either --cluster or --workers"), cluster.working_on("x", 2):
+        pass
 
 
 class Threads(LocalProcesses):

@@ -10,6 +10,9 @@ import typer
 
 from cvretrieval._optional import import_optional
 
+# To wait for a scheduler's answer.
+_PATIENCE = "10s"
+
 ClusterOption = Annotated[
     str | None,
     typer.Option(
@@ -48,7 +51,7 @@ def working_on(cluster: str | None, workers: int | None) -> Iterator[None]:
         else:
             address = cluster
         try:
-            client = stack.enter_context(distributed.Client(address, timeout="10s"))
+            client = stack.enter_context(distributed.Client(address, timeout=_PATIENCE))
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"No Dask scheduler answers at {cluster} ({error}). Start one with `dask scheduler`, and workers with "
