@@ -92,6 +92,7 @@ def matches_answer(
 
 
 def json_response(value: Any, status: int = 200, headers: Any = None) -> Any:
+    """Return a value as JSON that no cache keeps."""
     from starlette.responses import Response
 
     # ASCII: ids that are not valid UTF-8 travel as escapes.
@@ -101,6 +102,7 @@ def json_response(value: Any, status: int = 200, headers: Any = None) -> Any:
 
 
 def jpeg_response(data: bytes) -> Any:
+    """Return a picture, which the browser may keep for some minutes."""
     from starlette.responses import Response
 
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
