@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test lint test-opencv4 test-milvus test-deep clean help
+.PHONY: demo test lint test-opencv4 test-milvus test-deep docs clean help
 
 help:
 	@echo "make demo          install into $(VENV), index a small set of photographed scenes, search it, write a report"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-opencv4  the tests that touch OpenCV, with OpenCV 4 in .venv-opencv4"
 	@echo "make test-milvus   the tests of MilvusIndex on Milvus Lite, in .venv-opencv4"
 	@echo "make test-deep     the tests of cvretrieval.deep, with torch and torchvision in .venv-deep"
+	@echo "make docs          the documentation as HTML in build/docs, with all examples run, in .venv-deep"
 	@echo "make clean         remove what the others made"
 
 demo: $(VENV)/.installed
@@ -86,5 +87,16 @@ test-deep: .venv-deep/.installed-test
 	.venv-deep/bin/python -m pip install --quiet --editable '.[timm,onnx]'
 	touch $@
 
+docs: .venv-deep/.installed-test .venv-deep/.installed-docs
+	.venv-deep/bin/python -m sphinx -q -W --keep-going $(SPHINX_ARGS) docs build/docs
+	@echo "the documentation: build/docs/index.html"
+
+# The [docs] extra alone, so that it can be installed while something else is.
+.venv-deep/.installed-docs: setup.cfg .venv-deep/.installed-torch
+	sed -n '/^docs =/,/^[a-z]* =/s/^    //p' setup.cfg > .venv-deep/docs.txt
+	.venv-deep/bin/python -m pip install --quiet --requirement .venv-deep/docs.txt
+	touch $@
+
 clean:
+	rm -rf docs/auto_examples docs/api/generated docs/api/backreferences
 	rm -rf .venv .venv-opencv4 .venv-deep demo build *.egg-info
