@@ -29,6 +29,7 @@ extensions = [
     "moved_links",
     "name_links",
     "own_members",
+    "numpydoc_template",
 ]
 exclude_patterns = ["_*", "auto_examples/**/*.ipynb", "auto_examples/**/*.py.md5"]
 templates_path = ["_templates"]
@@ -37,7 +38,7 @@ myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
 
-autosummary_generate = True
+autosummary_generate = sorted(f"api/{path.name}" for path in (HERE / "api").glob("*.md"))
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 # Citations of docstrings are numbered within each page.
@@ -77,4 +78,5 @@ html_theme_options = {
     "show_prev_next": True,
     "navigation_with_keys": False,
     "show_toc_level": 2,
+    "collapse_navigation": True,  # 230 pages with 230 entries each would take longer than all else
 }

@@ -185,7 +185,7 @@ class VocabularyTree(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_descriptors, depth_)
+        ndarray of shape (n_descriptors, depth)
             int32. Column l is the node on level l below the root, numbered as in ``nodes_``; −1 below a leaf.
         """
         X = self._check(X)

@@ -50,7 +50,7 @@ class ProductQuantizer(SavableMixin, ClassNamePrefixFeaturesOutMixin, Transforme
     bounds_ : ndarray of shape (n_subvectors + 1,)
         int64.
     rotation_ : ndarray of shape (n_features, n_features)
-        Orthogonal; x @ rotation_ is what is cut. Only if `rotation` is not None.
+        Orthogonal; ``x @ rotation_`` is what is cut. Only if `rotation` is not None.
     error_ : float
         Mean of ‖x − x̂‖² over the sample.
     n_iter_ : int

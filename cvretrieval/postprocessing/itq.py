@@ -38,7 +38,7 @@ class ITQ(SavableMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     ----------
     mean_ : ndarray of shape (n_features,)
     hyperplanes_ : ndarray of shape (n_bits, n_features)
-        Bit b of x is ⟨hyperplanes_[b], x − mean_⟩ ≥ 0.
+        Bit b of x is ⟨``hyperplanes_[b]``, x − ``mean_``⟩ ≥ 0.
     error_ : float
         Mean of ‖sign(z) − z / s‖² over the sample and the bits, z the rotated components and s their root mean square;
         2 − 2 √(2/π) = 0.404 if they are normally distributed with equal variances.

@@ -35,7 +35,7 @@ class ZCAWhitening(SavableMixin, OneToOneFeatureMixin, TransformerMixin, BaseEst
 
     Notes
     -----
-    x ↦ components_ (x − mean). Of all whitening transforms this one changes its input least, in the mean square: a
+    x ↦ ``components_`` (x − mean). Of all whitening transforms this one changes its input least, in the mean square: a
     whitened patch still looks like the patch. Unlike `PCAWhitening` it neither reduces nor L2-normalises. Directions
     whose variance is below 1e-10 of the largest give zeros.
 
