@@ -19,7 +19,17 @@ _OPENCV_WHEELS = (
 _REQUIRED = (
     "numpy", "scipy", "scikit-learn", "numba", "joblib", "threadpoolctl", "pillow", "tqdm", "safetensors", "typer",
 )  # fmt: skip
-_OPTIONAL = {"plot": ["matplotlib"], "faiss": ["faiss-cpu"], "torch": ["torch", "torchvision"]}
+_OPTIONAL = {
+    "plot": ["matplotlib"],
+    "serve": ["fastapi", "uvicorn", "python-multipart"],
+    "torch": ["torch", "torchvision"],
+    "timm": ["timm"],
+    "onnx": ["onnx", "onnxscript", "onnxruntime"],
+    "faiss": ["faiss-cpu"],
+    "milvus": ["pymilvus", "milvus-lite"],
+    "dask": ["dask", "distributed"],
+    "remote": ["fsspec", "aiohttp"],
+}
 
 
 def doctor(

@@ -61,8 +61,8 @@ _EXAMPLES = (
 )
 for _command, _example in _EXAMPLES:
     app.command(epilog=f"Example: {_example}")(_command)
-app.add_typer(classify.app, name="classify")
-app.add_typer(train.app, name="train")
+app.add_typer(classify.app, name="classify", epilog="Example: cvretrieval classify train TRAIN/ --out model.cvc")
+app.add_typer(train.app, name="train", epilog="Example: cvretrieval train cgd TRAIN/ --out cgd.cvm")
 
 
 def _print_version(value: bool) -> None:
