@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test lint test-opencv4 test-milvus test-deep docs clean help
+.PHONY: release-check demo test lint test-opencv4 test-milvus test-deep docs clean help
 
 help:
 	@echo "make demo          install into $(VENV), index a small set of photographed scenes, search it, write a report"
@@ -14,6 +14,8 @@ help:
 	@echo "make test-milvus   the tests of MilvusIndex on Milvus Lite, in .venv-opencv4"
 	@echo "make test-deep     the tests of cvretrieval.deep, with torch and torchvision in .venv-deep"
 	@echo "make docs          the documentation as HTML in build/docs, with all examples run, in .venv-deep"
+	@echo "make release-check builds sdist and wheel, tries the wheel in the oldest supported versions"
+	@echo "make matrix-ROW    the same and the contract suite in a row of the matrix: oldest, middle, newest"
 	@echo "make clean         remove what the others made"
 
 demo: $(VENV)/.installed
@@ -87,6 +89,16 @@ test-deep: .venv-deep/.installed-test
 	.venv-deep/bin/python -m pip install --quiet --editable '.[timm,onnx]'
 	touch $@
 
+# What would be published, tried in empty environments; see .ci/release. In the oldest versions that are supported:
+release-check: $(VENV)/.installed-dev
+	.ci/release build
+	.ci/release try oldest --quick
+
+# A row of the matrix, `make matrix-newest`: one file in tests/environments each.
+matrix-%: $(VENV)/.installed-dev
+	.ci/release build
+	.ci/release try $*
+
 docs: .venv-deep/.installed-test .venv-deep/.installed-docs
 	.venv-deep/bin/python -m sphinx -q -W --keep-going $(SPHINX_ARGS) docs build/docs
 	@echo "the documentation: build/docs/index.html"
@@ -99,4 +111,4 @@ docs: .venv-deep/.installed-test .venv-deep/.installed-docs
 
 clean:
 	rm -rf docs/auto_examples docs/api/generated docs/api/backreferences
-	rm -rf .venv .venv-opencv4 .venv-deep demo build *.egg-info
+	rm -rf .venv .venv-opencv4 .venv-deep .venv-oldest .venv-middle .venv-newest demo build *.egg-info
