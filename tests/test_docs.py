@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import cvretrieval
+from cvretrieval.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -88,3 +90,31 @@ def test_relative_links_lead_somewhere(page):
         if not target or re.match(r"[a-z]+:", target) or "auto_examples/" in target:
             continue  # an address; a heading of this page; a page that the build makes, which checks links to it
         assert (page.parent / target).exists(), f"{link} leads nowhere"
+
+
+def test_getting_started_works_as_written(tmp_path, monkeypatch, capsys):
+    """Every command and every line of Python of the page, in order, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "getting_started.md").read_text(encoding="utf-8")
+    promised = re.findall(r"^ +\d  [\d.]+ +\d+  ✓  (.*)$", text, re.M)
+    names: dict[str, object] = {}
+    n_commands = 0
+    for language, block in re.findall(r"^```(sh|python)\n(.*?)^```", text, re.M | re.S):
+        if language == "python":
+            exec(compile(block, "getting_started.md", "exec"), names)
+            continue
+        for line in block.splitlines():
+            program, *arguments = shlex.split(line, comments=True)
+            n_commands += 1
+            if program == "python":
+                exec(arguments[1], {})
+                continue
+            assert program == "cvretrieval"
+            with pytest.raises(SystemExit) as end:
+                main(arguments)
+            assert not end.value.code, f"{line}\n{capsys.readouterr().err}"
+    printed = capsys.readouterr().out
+    assert len(promised) == 3 and n_commands >= 6
+    assert promised == re.findall(r"^ +\d  [\d.]+ +\d+  ✓  (.*)$", printed, re.M)[:3]
+    assert "bow:words=200" in printed and (tmp_path / "report.html").stat().st_size > 10_000
+    assert [hit.id for hit in names["result"][0].hits] == promised
