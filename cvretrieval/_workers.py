@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -214,11 +215,17 @@ def _lost(client: Any) -> ClusterError:
 def active_workers(n_jobs: int | None) -> Iterator[Workers | None]:
     """Give the processes that the caller's ``joblib.parallel_config`` names; None for threads, or no more than one.
 
+    Within `lending`, those that are lent.
+
     Backends other than "loky", "dask" and "ray" are taken for threads.
     """
     import joblib
     from joblib.parallel import get_active_backend
 
+    lent = _lent.get()
+    if lent is not None:
+        yield lent
+        return
     backend = get_active_backend(prefer="threads")[0]
     name = type(backend).__name__
     workers: Workers | None = None
@@ -236,13 +243,26 @@ def active_workers(n_jobs: int | None) -> Iterator[Workers | None]:
             workers.close()
 
 
+_lent: ContextVar[Workers | None] = ContextVar("_lent", default=None)
+
+
 @contextmanager
-def in_this_process() -> Iterator[None]:
-    """Run what the body computes in threads, whatever the caller's ``joblib.parallel_config`` says."""
+def lending(workers: Workers | None) -> Iterator[None]:
+    """Have `active_workers` give these in the body, and everything else there run in threads; None changes nothing.
+
+    What asks for workers knows what is worth its way to them; joblib, which others call, does not.
+    """
     import joblib
 
-    with joblib.parallel_config(backend="threading"):
+    if workers is None:
         yield
+        return
+    token = _lent.set(workers)
+    try:
+        with joblib.parallel_config(backend="threading"):
+            yield
+    finally:
+        _lent.reset(token)
 
 
 @dataclass(eq=False)

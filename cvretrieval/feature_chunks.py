@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,29 @@ from numpy.typing import NDArray
 
 from cvretrieval._validation import dimension_mismatch, non_finite_descriptors
 from cvretrieval.local_features import LocalFeatures, check_local_features
+
+
+@dataclass(frozen=True)
+class ChunksElsewhere:
+    """Chunks as other processes can read them: what an iterable of chunks may have as its ``elsewhere``.
+
+    Attributes
+    ----------
+    readers : list of callable
+        Each returns a chunk, as the iterable gives it; to be pickled, and called in another process.
+    scratch : callable
+        Gives a context, and within it an empty folder that all processes see.
+    """
+
+    readers: list[Callable[[], LocalFeatures]]
+    scratch: Callable[[], AbstractContextManager[Path]]
+
+    def map(self, function: Callable[[LocalFeatures], LocalFeatures]) -> ChunksElsewhere:
+        return ChunksElsewhere([partial(_composed, function, read) for read in self.readers], self.scratch)
+
+
+def _composed(function: Callable[[LocalFeatures], LocalFeatures], read: Callable[[], LocalFeatures]) -> LocalFeatures:
+    return function(read())
 
 
 class FeatureChunks:
@@ -24,6 +51,8 @@ class FeatureChunks:
         Whether no image has a descriptor.
     container : LocalFeatures or None
         All features, if they came as one container.
+    elsewhere : ChunksElsewhere or None
+        How other processes read the chunks, if they can.
 
     Notes
     -----
@@ -36,6 +65,7 @@ class FeatureChunks:
         self._name = name
         self._is_iterator = iter(chunks) is chunks
         self.container: LocalFeatures | None = None
+        self.elsewhere: ChunksElsewhere | None = getattr(chunks, "elsewhere", None)
         self._is_used = False
         self._head: list[LocalFeatures] = []
         # Up to the first descriptor: that tells the dimension, and no chunk is held longer than it takes to reach it.
@@ -78,10 +108,7 @@ class FeatureChunks:
                 f"{self._name} was given chunks of images: each must be LocalFeatures. Got {type(chunk).__name__}."
             )
         if chunk.n_descriptors and n_dims and chunk.n_dims != n_dims:
-            raise ValueError(
-                f"The chunks given to {self._name} have descriptors of different dimensions: {n_dims} and "
-                f"{chunk.n_dims}."
-            )
+            raise different_dimensions(self._name, n_dims, chunk.n_dims)
         return chunk
 
 
@@ -89,9 +116,21 @@ class _Mapped:
     def __init__(self, function: Callable[[LocalFeatures], LocalFeatures], chunks: FeatureChunks) -> None:
         self._function = function
         self._chunks = chunks
+        self.elsewhere = None if chunks.elsewhere is None else chunks.elsewhere.map(function)
 
     def __iter__(self) -> Iterator[LocalFeatures]:
         return (self._function(chunk) for chunk in self._chunks)
+
+
+def different_dimensions(name: str, first: int, other: int) -> ValueError:
+    """Chunks that do not belong together."""
+    return ValueError(f"The chunks given to {name} have descriptors of different dimensions: {first} and {other}.")
+
+
+def nothing_to_learn(estimator: Any) -> ValueError:
+    """A fit without any descriptor."""
+    name = type(estimator).__name__ if estimator is not None else "This function"
+    return ValueError(f"{name} cannot be fitted: none of the images has any descriptor.")
 
 
 def check_feature_chunks(X: Any, *, n_dims: int | None = None, estimator: Any = None) -> FeatureChunks:
@@ -183,8 +222,7 @@ def sample_descriptors(
     """
     chunks = check_feature_chunks(X, estimator=estimator)
     if chunks.is_empty:
-        name = type(estimator).__name__ if estimator is not None else "This function"
-        raise ValueError(f"{name} cannot be fitted: none of the images has any descriptor.")
+        raise nothing_to_learn(estimator)
     reservoir = _Reservoir(max_samples, random_state)
     for chunk in chunks:
         reservoir.add(chunk)

@@ -15,11 +15,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {
     "_version", "_validation", "_optional", "_base", "_parallel", "_state", "_durable", "_array_file", "_npy_file",
-    "_model_file", "_saving", "_peak_memory", "_workers",
+    "_model_file", "_saving", "_peak_memory", "_workers", "_spread",
 }  # fmt: skip
 FOUNDATION = BASE | {
     "local_features", "feature_chunks", "image_files", "image_decoding", "images", "positions", "visual_words",
-    "remote_files",
+    "remote_files", "shared_sample",
 }  # fmt: skip
 STAGES = {"extraction", "codebooks", "encoders", "postprocessing", "verification", "index", "metrics", "datasets",
           "recognition", "reranking"}  # fmt: skip
@@ -33,6 +33,7 @@ ALLOWED = {
     "_base": {"_saving"},
     "_parallel": {"_validation"},
     "_workers": set(),
+    "_spread": {"_npy_file", "_parallel", "_workers"},
     "_kernels": set(),
     "_state": {"_validation"},
     "_durable": {"_validation"},
@@ -46,6 +47,7 @@ ALLOWED = {
     "images": {"_validation", "image_files", "image_decoding"},
     "local_features": {"_validation"},
     "feature_chunks": {"_validation", "local_features"},
+    "shared_sample": {"_parallel", "_spread", "_validation", "_workers", "feature_chunks", "local_features"},
     "positions": {"local_features"},
     "visual_words": {"_validation"},
     **{stage: FOUNDATION | {"_kernels"} for stage in STAGES},

@@ -17,7 +17,7 @@ import joblib
 import numpy as np
 import pytest
 
-from cvretrieval import SIFT, VLAD, ImageRetriever, StoreError
+from cvretrieval import SIFT, VLAD, GMMCodebook, ImageRetriever, StoreError, VocabularyTree
 from cvretrieval._workers import ClusterError, LocalProcesses, WorkerDied, map_parts
 from cvretrieval.cli import cluster
 from cvretrieval.datasets import make_scenes
@@ -166,6 +166,17 @@ def test_little_passes_the_scheduler(photos, tmp_path):
     assert done.shard.record.n_images == 24 and done.seconds > 0
     n_bytes = len(pickle.dumps((remote_tasks.extract_images, address, images))) + len(pickle.dumps(done))
     assert n_bytes / 24 < 2048
+
+
+def test_codebooks_are_learned_on_the_cluster(dask_client, photos, tmp_path):
+    features = build(tmp_path / "a.cvr").fit(photos).iter_features()
+    with joblib.parallel_config(backend="dask"):
+        found = GMMCodebook(4, max_iter=3, random_state=0).fit(features)
+        tree = VocabularyTree(4, 3, random_state=0).fit(features)
+    expected = GMMCodebook(4, max_iter=3, random_state=0).fit(list(features))
+    np.testing.assert_allclose(found.means_, expected.means_, rtol=1e-6)
+    np.testing.assert_array_equal(tree.nodes_, VocabularyTree(4, 3, random_state=0).fit(list(features)).nodes_)
+    assert not list((tmp_path / "a.cvr").glob(".cvretrieval-*"))
 
 
 def test_images_that_are_no_files_and_unreadable_ones(dask_client, photos, undisturbed, tmp_path):

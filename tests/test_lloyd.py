@@ -10,9 +10,11 @@ from sklearn.cluster import KMeans
 
 from cvretrieval import KMeansCodebook
 from cvretrieval._kernels.lloyd import add_to_words, center_rows
+from cvretrieval._spread import Threads
 from cvretrieval.codebooks import kmeans
 from cvretrieval.codebooks import lloyd as module
 from cvretrieval.codebooks.lloyd import lloyd, start_of_lloyd
+from tests.parity import agree
 from tests.reference.lloyd import assign_naive, lloyd_naive
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "kmeans.npz")
@@ -32,7 +34,7 @@ def large(monkeypatch):
 
 
 def run(rows, centers, n_iter, tol=0.0, n_jobs=None):
-    return lloyd(rows, centers, max_iter=n_iter, tol=tol, n_jobs=n_jobs, owner="this test")
+    return lloyd(rows, centers, max_iter=n_iter, tol=tol, spread=Threads(n_jobs), owner="this test")
 
 
 def test_kernels_are_their_slow_twins(rows, rng):
@@ -54,7 +56,7 @@ def test_kernels_are_their_slow_twins(rows, rng):
 def test_iterations_are_those_of_vlfeat_and_of_the_slow_twin(rows, n_iter):
     X = REFERENCE["X"]
     found = run(X.astype(np.float32), REFERENCE["it0/centers"].astype(np.float32), n_iter)
-    np.testing.assert_allclose(found.centers, REFERENCE[f"it{n_iter}/centers"], atol=1e-4)
+    agree("lloyd", found.centers, REFERENCE[f"it{n_iter}/centers"], 1e-4)
     assert found.inertia == pytest.approx(REFERENCE[f"it{n_iter}/sqdist"].sum(), rel=1e-5)
     assert found.n_iter == n_iter
     found = run(rows, rows[:20], n_iter)
@@ -68,7 +70,7 @@ def test_it_stops_where_scikit_learn_does(rows):
         ours = run(rows, rows[:20], 300, tol)
         assert ours.n_iter == theirs.n_iter_
         assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-5)
-        np.testing.assert_allclose(ours.centers, theirs.cluster_centers_, atol=1e-4)
+        agree("lloyd-sklearn", ours.centers, theirs.cluster_centers_, 1e-4)
     settled = run(rows, run(rows, rows[:20], 300).centers, 300)
     assert settled.n_iter < 3
 
@@ -126,10 +128,10 @@ def test_the_start_iterates_on_growing_samples(rows, monkeypatch):
         module, "lloyd", lambda rows, *args, **named: sizes.append(len(rows)) or iterate(rows, *args, **named)
     )
     monkeypatch.setattr(module, "_ROWS_EACH", 10)
-    centers = start_of_lloyd(rows, 20, np.random.RandomState(0), n_jobs=None, owner="this test")
+    centers = start_of_lloyd(rows, 20, np.random.RandomState(0), spread=Threads(), owner="this test")
     assert sizes == [200, 800]
     better = assign_naive(rows, centers)[1].sum()
     assert better < 0.9 * assign_naive(rows, rows[:20])[1].sum()
     sizes.clear()
-    start_of_lloyd(rows[:300], 20, np.random.RandomState(0), n_jobs=None, owner="this test")
+    start_of_lloyd(rows[:300], 20, np.random.RandomState(0), spread=Threads(), owner="this test")
     assert sizes == []

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cvretrieval._parallel import block_slices, map_blocks
+from cvretrieval._parallel import block_slices
+from cvretrieval._spread import Spread
 from cvretrieval.codebooks.posteriors import GaussianPosteriors, MixtureStatistics
 
 # Descriptors of one task. Fixed: the order in which partial sums are added must not depend on the number of threads.
@@ -40,18 +41,13 @@ class Floors(NamedTuple):
     weight: float
 
 
-def mean_log_likelihood(rows: NDArray[Any], mixture: Mixture, *, n_jobs: int | None, owner: Any) -> float:
+def mean_log_likelihood(rows: NDArray[Any], mixture: Mixture, *, spread: Spread, owner: str) -> float:
     """Return (1/n) Σ_i log p(x_i)."""
-
-    def add_up(task: slice) -> float:
-        return sum(
-            float(block.log_likelihood.sum()) for block in GaussianPosteriors(*mixture, owner).blocks(rows[task], 0)
-        )
-
-    return sum(map_blocks(add_up, block_slices(len(rows), _TASK_ROWS), n_jobs=n_jobs)) / len(rows)
+    (total,) = spread.total(_log_likelihood, block_slices(len(rows), _TASK_ROWS), rows, *mixture, owner)
+    return float(total) / len(rows)
 
 
-def expect(rows: NDArray[Any], mixture: Mixture, *, min_posterior: float, n_jobs: int | None, owner: Any) -> Moments:
+def expect(rows: NDArray[Any], mixture: Mixture, *, min_posterior: float, spread: Spread, owner: str) -> Moments:
     """Return the moments of the components under the posteriors of a mixture (E-step).
 
     Parameters
@@ -60,25 +56,34 @@ def expect(rows: NDArray[Any], mixture: Mixture, *, min_posterior: float, n_jobs
         Finite; read block by block.
     min_posterior : float
         Posteriors below are taken for zero.
+    spread : Spread
+        Who computes the sums over blocks of descriptors.
+    owner : str
+        The estimator that errors name.
     """
+    tasks = block_slices(len(rows), _TASK_ROWS)
+    log_likelihood, *sums = spread.total(_sum_up, tasks, rows, *mixture, min_posterior, owner)
+    return Moments(moments_of_sums(mixture, *sums), log_likelihood / len(rows))
 
-    def add_up(task: slice) -> tuple[float, tuple[NDArray[np.float64], ...]]:
-        posteriors = GaussianPosteriors(*mixture, owner, cut=min_posterior)
-        statistics = MixtureStatistics(posteriors)
-        log_likelihood = 0.0
-        for block in posteriors.blocks(rows[task], 0):
-            statistics.add(block)
-            log_likelihood += float(block.log_likelihood.sum())
-        return log_likelihood, statistics.whitened()
 
-    total = 0.0
-    shape = mixture.means.shape
-    sums = (np.zeros(shape[0]), np.zeros(shape), np.zeros(shape))
-    for log_likelihood, parts in map_blocks(add_up, block_slices(len(rows), _TASK_ROWS), n_jobs=n_jobs):
-        total += log_likelihood
-        for so_far, part in zip(sums, parts, strict=True):
-            np.add(so_far, part, out=so_far)
-    return Moments(moments_of_sums(mixture, *sums), total / len(rows))
+def _log_likelihood(
+    task: slice, rows: NDArray[Any], weights: Any, means: Any, covariances: Any, owner: str
+) -> tuple[float]:
+    posteriors = GaussianPosteriors(weights, means, covariances, owner)
+    return (sum(float(block.log_likelihood.sum()) for block in posteriors.blocks(rows[task], 0)),)
+
+
+def _sum_up(
+    task: slice, rows: NDArray[Any], weights: Any, means: Any, covariances: Any, min_posterior: float, owner: str
+) -> tuple[Any, ...]:
+    """Return the log-likelihood of descriptors, and what `moments_of_sums` takes of them."""
+    posteriors = GaussianPosteriors(weights, means, covariances, owner, cut=min_posterior)
+    statistics = MixtureStatistics(posteriors)
+    log_likelihood = 0.0
+    for block in posteriors.blocks(rows[task], 0):
+        statistics.add(block)
+        log_likelihood += float(block.log_likelihood.sum())
+    return log_likelihood, *statistics.whitened()
 
 
 def moments_of_sums(

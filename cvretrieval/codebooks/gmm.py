@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._parallel import block_slices, map_blocks, progress_bar
+from cvretrieval._spread import Spread, Threads
 from cvretrieval._validation import check_choice, check_number
 from cvretrieval.codebooks.expectation_maximization import (
     Floors,
@@ -29,6 +30,7 @@ from cvretrieval.codebooks.mixture_start import first_mixture
 from cvretrieval.codebooks.posteriors import GaussianPosteriors, PosteriorBlock
 from cvretrieval.feature_chunks import sample_descriptors
 from cvretrieval.local_features import LocalFeatures, check_local_features
+from cvretrieval.shared_sample import spread_sample
 
 _BLOCK_IMAGES = 32
 
@@ -108,6 +110,10 @@ class GMMCodebook(LocalFeaturesInputMixin, DensityMixin, BaseEstimator):
     where that would cost digits; sums over descriptors are float64. Beyond the descriptors, `fit` needs memory for a
     block of them. There is no ``cluster_centers_``: the most probable component is not the one with the nearest mean.
 
+    Where `X` is ``ImageRetriever.iter_features()``, `fit` has its sums computed by the processes that
+    ``joblib.parallel_config`` names, Dask's for example: the sample is the same, the mixture that of threads up to the
+    order in which sums are added.
+
     `partial_fit` is stepwise EM: batch t moves the statistics s = (w, w μ, w (σ² + μ²)) by
     s ← (1 − η_t) s + η_t ŝ, η_t = (t + 2)^−α, ŝ those of the batch.
 
@@ -185,10 +191,11 @@ class GMMCodebook(LocalFeaturesInputMixin, DensityMixin, BaseEstimator):
         """
         self._check_parameters()
         random_state = check_random_state(self.random_state)
-        rows = sample_descriptors(X, self.max_samples, random_state, estimator=self)
-        runs = (self._learn(rows, self._start(rows, random_state)) for _ in range(int(self.n_init)))
-        mixture, self.lower_bound_, self.n_iter_, self.converged_ = max(runs, key=lambda run: run[1])
-        self._keep(mixture, rows)
+        sample = spread_sample(X, self.max_samples, random_state, n_jobs=self.n_jobs, estimator=self)
+        with sample as (rows, spread):
+            runs = (self._learn(rows, self._start(rows, random_state), spread) for _ in range(int(self.n_init)))
+            mixture, self.lower_bound_, self.n_iter_, self.converged_ = max(runs, key=lambda run: run[1])
+            self._keep(mixture, rows)
         self.n_steps_ = self.n_iter_
         self._warn_of_empty_components()
         return self
@@ -219,7 +226,7 @@ class GMMCodebook(LocalFeaturesInputMixin, DensityMixin, BaseEstimator):
         rows = sample_descriptors(X, None, random_state, estimator=self)
         mixture = self._start(rows, random_state) if is_first else self._mixture()
         n_steps = 0 if is_first else self.n_steps_
-        moments = self._expect(rows, mixture)
+        moments = self._expect(rows, mixture, Threads(self.n_jobs))
         blended = blend(mixture, moments.mixture, (n_steps + 2.0) ** -float(self.step_decay))
         self._keep(maximize(blended, mixture, self._floors()), rows)
         self.lower_bound_ = moments.log_likelihood
@@ -322,26 +329,26 @@ class GMMCodebook(LocalFeaturesInputMixin, DensityMixin, BaseEstimator):
         start = first_mixture(rows, int(self.n_components), self.init_params, given, random_state, owner=self)
         return maximize(start, start, self._floors())
 
-    def _learn(self, rows: NDArray[Any], mixture: Mixture) -> tuple[Mixture, float, int, bool]:
+    def _learn(self, rows: NDArray[Any], mixture: Mixture, spread: Spread) -> tuple[Mixture, float, int, bool]:
         """Return mixture, its mean log-likelihood, the number of iterations, and whether they came to an end."""
         n_iter, previous, floors = 0, -np.inf, self._floors()
         bar = progress_bar(total=int(self.max_iter), description="mixture", unit="iteration", verbose=self.verbose)
         with closing(bar):
             while n_iter < self.max_iter:
-                moments = self._expect(rows, mixture)
+                moments = self._expect(rows, mixture, spread)
                 if abs(moments.log_likelihood - previous) < self.tol * abs(moments.log_likelihood):
                     return mixture, moments.log_likelihood, n_iter, True
                 mixture = maximize(moments.mixture, mixture, floors)
                 previous = moments.log_likelihood
                 n_iter += 1
                 bar.update(1)
-        log_likelihood = mean_log_likelihood(rows, mixture, n_jobs=self.n_jobs, owner=self)
+        log_likelihood = mean_log_likelihood(rows, mixture, spread=spread, owner=type(self).__name__)
         converged = abs(log_likelihood - previous) < self.tol * abs(log_likelihood)
         return mixture, log_likelihood, n_iter, bool(converged)
 
-    def _expect(self, rows: NDArray[Any], mixture: Mixture) -> Moments:
+    def _expect(self, rows: NDArray[Any], mixture: Mixture, spread: Spread) -> Moments:
         cut = float(self.min_posterior) / len(mixture.weights)
-        return expect(rows, mixture, min_posterior=cut, n_jobs=self.n_jobs, owner=self)
+        return expect(rows, mixture, min_posterior=cut, spread=spread, owner=type(self).__name__)
 
     def _floors(self) -> Floors:
         return Floors(float(self.min_covariance), float(self.min_weight))

@@ -16,8 +16,9 @@ from cvretrieval._kernels.nearest_center import nearest_children
 from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._validation import check_number, non_finite_descriptors
 from cvretrieval.codebooks.tree_growth import grow_tree, half_norms
-from cvretrieval.feature_chunks import finite_rows, sample_descriptors
+from cvretrieval.feature_chunks import finite_rows
 from cvretrieval.local_features import LocalFeatures, check_local_features
+from cvretrieval.shared_sample import spread_sample
 
 # Descriptors that go down together: those of one node share its children in cache.
 _BLOCK_ROWS = 65_536
@@ -77,6 +78,9 @@ class VocabularyTree(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
     Inner nodes are words, too, of a coarser kind: `path` tells all that a descriptor belongs to, and
     ``BagOfWords(codebook=tree, assignment="path", sparse=True)`` counts them. Followed by `TfIdf`, this is the scoring
     of Nistér and Stewénius: each node is weighted by ln(N / N_i), with ``norm="l1"`` for their preferred distance.
+
+    Where `X` is ``ImageRetriever.iter_features()``, the levels are computed by the processes that
+    ``joblib.parallel_config`` names, Dask's for example; the tree is the same.
 
     Distances are Euclidean, in float32; ties go to the child of the lowest number.
 
@@ -138,14 +142,15 @@ class VocabularyTree(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         check_number(self, "max_samples", self.max_samples, low=1, integer=True, optional=True)
         check_number(self, "max_iter", self.max_iter, low=1, integer=True)
         random_state = check_random_state(self.random_state)
-        rows = sample_descriptors(X, self.max_samples, random_state, estimator=self)
-        tree = grow_tree(
-            rows, int(self.branching), int(self.depth), int(self.max_iter), random_state, self.n_jobs, self.verbose
-        )
+        sample = spread_sample(X, self.max_samples, random_state, n_jobs=self.n_jobs, estimator=self)
+        with sample as (rows, spread):
+            tree = grow_tree(
+                rows, int(self.branching), int(self.depth), int(self.max_iter), random_state, spread, self.verbose
+            )
+            self.n_samples_, self.n_dims_ = rows.shape
         self.nodes_, self.children_, self.words_, self.depth_ = tree
         self.n_nodes_ = len(self.nodes_)
         self.n_words_ = int(self.words_.max()) + 1
-        self.n_samples_, self.n_dims_ = rows.shape
         most = int(self.branching) ** int(self.depth)
         if self.n_samples_ < most:
             warnings.warn(

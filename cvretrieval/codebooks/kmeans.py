@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from cvretrieval._base import LocalFeaturesInputMixin
 from cvretrieval._kernels.nearest_center import center_means, sum_of_squares
 from cvretrieval._parallel import single_threaded
+from cvretrieval._spread import Spread
 from cvretrieval._validation import check_choice, check_number, describe_array
 from cvretrieval.codebooks.approximate_lloyd import approximate_lloyd
 from cvretrieval.codebooks.approximate_words import MEASURED, ApproximateWords
@@ -23,6 +24,7 @@ from cvretrieval.codebooks.assignment import NearestWord
 from cvretrieval.codebooks.lloyd import KMeansResult, lloyd, start_of_lloyd
 from cvretrieval.feature_chunks import check_feature_chunks, sample_descriptors
 from cvretrieval.local_features import check_local_features
+from cvretrieval.shared_sample import spread_sample
 
 # Up to here Lloyd's algorithm on the default sample takes seconds; beyond, mini-batches cost 2 % of the objective.
 _LLOYD_WORDS = 512
@@ -94,6 +96,10 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
     thread: it adds partial sums of several threads in varying order, and the same seed would give other words. Large
     fits start with k-means++ and a few iterations on growing samples, which are not counted as iterations.
 
+    Large fits, but for mini-batches and the approximate algorithm, are computed by the processes that
+    ``joblib.parallel_config`` names, Dask's for example, where `X` is ``ImageRetriever.iter_features()``: the sample is
+    the same, the words are those of threads up to the order in which sums are added.
+
     References
     ----------
     .. [1] D. Sculley, "Web-scale k-means clustering", WWW 2010 (mini-batches, `partial_fit`).
@@ -159,7 +165,12 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         """
         self._check_parameters()
         random_state = check_random_state(self.random_state)
-        rows = sample_descriptors(X, self.max_samples, random_state, estimator=self)
+        sample = spread_sample(X, self.max_samples, random_state, n_jobs=self.n_jobs, estimator=self)
+        with sample as (rows, spread):
+            self._learn_from(rows, spread, random_state)
+        return self
+
+    def _learn_from(self, rows: NDArray[Any], spread: Spread, random_state: np.random.RandomState) -> None:
         self.n_samples_, self.n_dims_ = rows.shape
         distinct = np.unique(rows, axis=0) if len(rows) <= 2 * self.n_words else None
         if distinct is not None and len(distinct) <= self.n_words:
@@ -167,11 +178,10 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
             counts = self._take_all(distinct.astype(np.float32), rows.astype(np.float32, copy=False))
         else:
             left_out = self._leave_out(len(rows), random_state)
-            counts = self._learn(rows, left_out, random_state)
+            counts = self._learn(rows, left_out, random_state, spread)
         self.counts_ = counts
         self._count_useless_words(counts)
         self._arrange(rows[left_out] if len(left_out) else rows[:MEASURED])
-        return self
 
     def _leave_out(self, n_rows: int, random_state: np.random.RandomState) -> NDArray[np.int64]:
         """Choose the descriptors that the recall is measured on; none may be missing for the words themselves."""
@@ -284,7 +294,7 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
         return self._count_words(rows)
 
     def _learn(
-        self, rows: NDArray[Any], left_out: NDArray[np.int64], random_state: np.random.RandomState
+        self, rows: NDArray[Any], left_out: NDArray[np.int64], random_state: np.random.RandomState, spread: Spread
     ) -> NDArray[np.int64]:
         """Learn the words, and return the number of descriptors of each."""
         if self.algorithm == "approximate" or (self.algorithm == "auto" and self.n_words > _MINIBATCH_WORDS):
@@ -294,17 +304,20 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
                     n_jobs=self.n_jobs, random_state=random_state,
                 )
             )  # fmt: skip
-        rows = np.delete(rows, left_out, axis=0) if len(left_out) else rows
-        rows = rows.astype(np.float32, copy=False)
+        rows = spread.keep(np.delete(rows, left_out, axis=0)) if len(left_out) else rows
         is_minibatch = self.algorithm == "minibatch" or (self.algorithm == "auto" and self.n_words > _LLOYD_WORDS)
         if not is_minibatch and len(rows) * self.n_words >= _LARGE:
-            return self._learn_large(rows, random_state)
-        return self._learn_small(rows, random_state, is_minibatch)
+            return self._learn_large(rows, random_state, spread)
+        return self._learn_small(rows.astype(np.float32, copy=False), random_state, is_minibatch)
 
-    def _learn_large(self, rows: NDArray[np.float32], random_state: np.random.RandomState) -> NDArray[np.int64]:
+    def _learn_large(
+        self, rows: NDArray[Any], random_state: np.random.RandomState, spread: Spread
+    ) -> NDArray[np.int64]:
+        owner = type(self).__name__
+
         def run() -> KMeansResult:
-            start = start_of_lloyd(rows, int(self.n_words), random_state, n_jobs=self.n_jobs, owner=self)
-            return lloyd(rows, start, max_iter=int(self.max_iter), tol=float(self.tol), n_jobs=self.n_jobs, owner=self)
+            start = start_of_lloyd(rows, int(self.n_words), random_state, spread=spread, owner=owner)
+            return lloyd(rows, start, max_iter=int(self.max_iter), tol=float(self.tol), spread=spread, owner=owner)
 
         return self._keep(min((run() for _ in range(int(self.n_init))), key=lambda result: result.inertia))
 
@@ -348,7 +361,7 @@ class KMeansCodebook(LocalFeaturesInputMixin, ClusterMixin, BaseEstimator):
                 f"{self.n_empty_words_} of n_words={self.n_words} words stay empty, {self.n_duplicate_words_} of them "
                 f"as repetitions of others: too many words for this sample of {self.n_samples_} descriptors.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 

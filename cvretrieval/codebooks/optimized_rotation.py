@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval._parallel import map_blocks, single_threaded
+from cvretrieval._spread import Threads
 from cvretrieval.codebooks.assignment import NearestWord
 from cvretrieval.codebooks.lloyd import lloyd
 
@@ -93,7 +94,7 @@ def optimized_rotation(
     codewords = learn(_product(rows, rotation), random_state)
 
     def improve(part: NDArray[np.float32], old: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        centers = lloyd(part, old, max_iter=_ITERATIONS, tol=0, n_jobs=1, owner=owner).centers
+        centers = lloyd(part, old, max_iter=_ITERATIONS, tol=0, spread=Threads(1), owner=type(owner).__name__).centers
         return centers, centers[NearestWord(centers, owner).assign(part, image=0)]
 
     for _ in range(_ROUNDS):

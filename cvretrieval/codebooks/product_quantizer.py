@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cvretrieval._parallel import block_slices, map_blocks, single_threaded
 from cvretrieval._saving import SavableMixin
+from cvretrieval._spread import Threads
 from cvretrieval._validation import check_choice, check_number
 from cvretrieval.codebooks.assignment import NearestWord
 from cvretrieval.codebooks.lloyd import KMeansResult, lloyd, start_of_lloyd
@@ -193,8 +194,8 @@ class ProductQuantizer(SavableMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         if len(distinct) <= n_words:
             surplus = np.repeat(distinct[:1], n_words - len(distinct), axis=0)
             return KMeansResult(np.concatenate([distinct, surplus]), np.empty(0, dtype=np.int64), 0.0, 0)
-        start = start_of_lloyd(rows, n_words, random_state, n_jobs=1, owner=self)
-        return lloyd(rows, start, max_iter=int(self.max_iter), tol=0, n_jobs=1, owner=self)
+        start = start_of_lloyd(rows, n_words, random_state, spread=Threads(1), owner=type(self).__name__)
+        return lloyd(rows, start, max_iter=int(self.max_iter), tol=0, spread=Threads(1), owner=type(self).__name__)
 
     def _encode(self, rows: NDArray[np.float32]) -> NDArray[np.uint8]:
         codes = np.empty((len(rows), len(self.bounds_) - 1), dtype=np.uint8)

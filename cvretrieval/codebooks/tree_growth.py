@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvretrieval._kernels.nearest_center import center_means, distinct_rows, move_empty_centers, nearest_center
-from cvretrieval._parallel import block_slices, map_blocks
+from cvretrieval._parallel import block_slices, single_threaded
+from cvretrieval._spread import Spread
 
 #: A node is split by k-means on at most so many of its descriptors for each child; more change the centres little.
 SAMPLES_PER_CHILD = 256
@@ -50,7 +52,7 @@ def grow_tree(
     depth: int,
     max_iter: int,
     random_state: np.random.RandomState,
-    n_jobs: int | None,
+    spread: Spread,
     verbose: bool | int,
 ) -> Tree:
     """Split the rows by k-means into `branching` groups, these again, and so on, `depth` times.
@@ -62,8 +64,10 @@ def grow_tree(
     branching, depth, max_iter : int
     random_state : RandomState
         Drawn from once, for the order of the rows.
-    n_jobs, verbose
-        Threads, and whether to show progress.
+    spread : Spread
+        Who splits the nodes of a level, and the rows of large ones.
+    verbose : bool or int
+        Whether to show progress.
     """
     # In this order the first rows of every node are a random sample of its rows.
     order = random_state.permutation(len(rows)).astype(np.int64)
@@ -75,7 +79,7 @@ def grow_tree(
         is_root = level == 0
         split = [
             part if part is not None else (np.empty((0, rows.shape[1]), dtype=np.float32), np.empty(0, dtype=np.int64))
-            for part in _split_all(rows, order, bounds, branching, max_iter, is_root, n_jobs, verbose)
+            for part in _split_all(rows, order, bounds, branching, max_iter, is_root, spread, verbose)
         ]
         n_children = np.array([len(counts) for _, counts in split], dtype=np.int64)
         if not n_children.any():
@@ -102,38 +106,59 @@ def _split_all(
     branching: int,
     max_iter: int,
     is_root: bool,
-    n_jobs: int | None,
+    spread: Spread,
     verbose: bool | int,
 ) -> list[Split | None]:
-    """Split the nodes of a level: centres and sizes of the children of each, or None where it stays a leaf."""
+    """Split the nodes of a level: centres and sizes of the children of each, or None where it stays a leaf.
+
+    The rows of each node in `order` are put in the order of its children.
+    """
     sizes = np.diff(bounds)
-
-    def split_small(block: slice) -> list[Split | None]:
-        return [
-            None
-            if sizes[i] > _BLOCK_ROWS
-            else _split(rows, order[bounds[i] : bounds[i + 1]], branching, max_iter, is_root)
-            for i in range(block.start, block.stop)
-        ]
-
     # Tasks of about equal numbers of rows.
     cuts = np.unique(np.searchsorted(np.cumsum(sizes), np.arange(0, sizes.sum(), _BLOCK_ROWS), side="left"))
     blocks = [slice(a, b) for a, b in zip(cuts, [*cuts[1:], len(sizes)], strict=True)]
     found: list[Split | None] = []
-    for part in map_blocks(split_small, blocks, n_jobs=n_jobs, description="tree", unit="block", verbose=verbose):
-        found += part
+    parts = spread.each(
+        _split_small, blocks, rows, order, bounds, branching, max_iter, is_root,
+        description="tree", unit="block", verbose=verbose,
+    )  # fmt: skip
+    for block, (members, splits) in zip(blocks, parts, strict=True):
+        order[bounds[block.start] : bounds[block.stop]] = members
+        found += splits
     for i in np.flatnonzero(sizes > _BLOCK_ROWS):
         # Few, and each too large for one thread: these are spread over threads by rows.
-        found[i] = _split_large(rows, order[bounds[i] : bounds[i + 1]], branching, max_iter, is_root, n_jobs)
+        members = order[bounds[i] : bounds[i + 1]]
+        members[:], found[i] = _split_large(rows, members, branching, max_iter, is_root, spread)
     return found
+
+
+def _split_small(
+    block: slice,
+    rows: NDArray[Any],
+    order: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    branching: int,
+    max_iter: int,
+    is_root: bool,
+) -> tuple[NDArray[np.int64], list[Split | None]]:
+    """Split those of some nodes that are small enough for one task; return their members, in order, and the splits."""
+    first = bounds[block.start]
+    members = order[first : bounds[block.stop]].copy()
+    splits: list[Split | None] = []
+    for start, stop in pairwise(bounds[block.start : block.stop + 1] - first):
+        split = None
+        if stop - start <= _BLOCK_ROWS:
+            members[start:stop], split = _split(rows, members[start:stop], branching, max_iter, is_root)
+        splits.append(split)
+    return members, splits
 
 
 def _split(
     rows: NDArray[Any], members: NDArray[np.int64], branching: int, max_iter: int, is_root: bool
-) -> Split | None:
-    """Split one node, and put its members in the order of its children."""
+) -> tuple[NDArray[np.int64], Split | None]:
+    """Split one node; return its members in the order of its children, and the split."""
     if len(members) <= branching and not is_root:
-        return None
+        return members, None
     gathered = rows[members].astype(np.float32, copy=False)
     centers = cluster(gathered[: SAMPLES_PER_CHILD * branching], branching, max_iter)
     words, scores = np.empty(len(members), dtype=np.int32), np.empty(len(members), dtype=np.float32)
@@ -142,32 +167,33 @@ def _split(
 
 
 def _split_large(
-    rows: NDArray[Any], members: NDArray[np.int64], branching: int, max_iter: int, is_root: bool, n_jobs: int | None
-) -> Split | None:
+    rows: NDArray[Any], members: NDArray[np.int64], branching: int, max_iter: int, is_root: bool, spread: Spread
+) -> tuple[NDArray[np.int64], Split | None]:
     sample = rows[members[: SAMPLES_PER_CHILD * branching]].astype(np.float32, copy=False)
-    (centers,) = map_blocks(lambda part: cluster(part, branching, max_iter), [sample])
-    norms = half_norms(centers)
-    words = np.empty(len(members), dtype=np.int32)
-
-    def assign(block: slice) -> None:
-        gathered = rows[members[block]].astype(np.float32, copy=False)
-        scores = np.empty(len(gathered), dtype=np.float32)
-        nearest_center(gathered, np.arange(len(gathered)), centers, norms, words[block], scores)
-
-    for _ in map_blocks(assign, block_slices(len(members), _BLOCK_ROWS), n_jobs=n_jobs):
-        pass
+    with single_threaded():
+        centers = cluster(sample, branching, max_iter)
+    blocks = block_slices(len(members), _BLOCK_ROWS)
+    words = np.concatenate(list(spread.each(_nearest, blocks, rows, members, centers)))
     return _part(members, words, centers, is_root)
+
+
+def _nearest(
+    block: slice, rows: NDArray[Any], members: NDArray[np.int64], centers: NDArray[np.float32]
+) -> NDArray[np.int32]:
+    gathered = rows[members[block]].astype(np.float32, copy=False)
+    words, scores = np.empty(len(gathered), dtype=np.int32), np.empty(len(gathered), dtype=np.float32)
+    nearest_center(gathered, np.arange(len(gathered)), centers, half_norms(centers), words, scores)
+    return words
 
 
 def _part(
     members: NDArray[np.int64], words: NDArray[np.int32], centers: NDArray[np.float32], is_root: bool
-) -> Split | None:
+) -> tuple[NDArray[np.int64], Split | None]:
     counts = np.bincount(words, minlength=len(centers))
     taken = np.flatnonzero(counts)
     if len(taken) < 2 and not is_root:
-        return None
-    members[:] = members[np.argsort(words, kind="stable")]
-    return centers[taken], counts[taken]
+        return members, None
+    return members[np.argsort(words, kind="stable")], (centers[taken], counts[taken])
 
 
 def cluster(rows: NDArray[np.float32], n_centers: int, max_iter: int) -> NDArray[np.float32]:

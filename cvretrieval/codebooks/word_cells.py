@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cvretrieval._kernels.nearest_in_cells import nearest_in_cells
 from cvretrieval._kernels.word_cells import group_pairs, project, rank_children, scan_cells
 from cvretrieval._parallel import block_slices, map_blocks
+from cvretrieval._spread import Threads
 from cvretrieval.codebooks.tree_growth import grow_tree, half_norms
 
 #: Descriptors that are searched together: the words of a cell are read once for all of them.
@@ -74,7 +75,7 @@ def arrange(
         groups = cells = origin[None].copy()
         bounds = np.array([0, 1], dtype=np.int64)
     else:
-        tree = grow_tree(words, branching, 2, _BUILD_ITERATIONS, random_state, n_jobs, False)
+        tree = grow_tree(words, branching, 2, _BUILD_ITERATIONS, random_state, Threads(n_jobs), False)
         n_groups = int(tree.children[0, 1])
         groups = tree.centers[:n_groups]
         own = [

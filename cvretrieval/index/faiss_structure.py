@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cvretrieval._kernels.top_k import SMALLEST_NORM
 from cvretrieval._optional import import_optional
 from cvretrieval._parallel import block_slices, map_blocks, single_threaded
+from cvretrieval._spread import Threads
 from cvretrieval.codebooks.approximate_lloyd import approximate_lloyd
 from cvretrieval.codebooks.lloyd import lloyd
 from cvretrieval.index.row_index import Queries
@@ -246,5 +247,5 @@ def _centers(examples: NDArray[np.float32], n_lists: int, seed: int, n_jobs: int
         )
     else:
         start = examples[np.sort(random_state.choice(len(examples), n_lists, replace=False))]
-        result = lloyd(examples, start, max_iter=_ITERATIONS, tol=0, n_jobs=n_jobs, owner="FaissIndex")
+        result = lloyd(examples, start, max_iter=_ITERATIONS, tol=0, spread=Threads(n_jobs), owner="FaissIndex")
     return np.ascontiguousarray(result.centers, dtype=np.float32)

@@ -7,7 +7,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cvretrieval._durable import TEMPORARY, cannot_write, sync_folder
@@ -47,7 +47,7 @@ def build_store(path: Path, fill: Callable[[Path], None]) -> None:
     path = Path(os.path.realpath(path))
     if os.path.lexists(path) and not is_empty_folder(path):
         raise StoreError(f"{path} exists already.")
-    _clear_abandoned(path.parent)
+    clear_abandoned(path.parent)
     temporary = path.with_name(_UNFINISHED_FOLDER + secrets.token_hex(4))
     try:
         temporary.mkdir()
@@ -81,7 +81,34 @@ def is_empty_folder(path: Path) -> bool:
         return False
 
 
-def _clear_abandoned(parent: Path) -> None:
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Give an empty folder that is deleted afterwards, whatever is in it; those of killed processes are, too.
+
+    Raises
+    ------
+    StoreError
+        If `parent` cannot be written.
+    """
+    clear_abandoned(parent)
+    folder = parent / f"{_UNFINISHED_FOLDER}{secrets.token_hex(4)}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    lock = WriterLock(folder / "lock")
+    try:
+        yield folder
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise cannot_write(folder, error) from error
+    finally:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_abandoned(parent: Path) -> None:
     """Delete unfinished stores whose builder is gone."""
     with contextlib.suppress(OSError):
         for folder in parent.glob(_UNFINISHED_FOLDER + "*"):

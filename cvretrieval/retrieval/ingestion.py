@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from sklearn.utils import check_random_state
 from cvretrieval._parallel import block_slices, map_blocks
 from cvretrieval._state import get_state, set_state
 from cvretrieval._validation import ImageReadError
-from cvretrieval._workers import active_workers, in_this_process
+from cvretrieval._workers import active_workers, lending
 from cvretrieval.images import describe_source
+from cvretrieval.local_features import LocalFeatures
 from cvretrieval.retrieval.cluster_ingestion import encode_by_workers, extract_by_workers
 from cvretrieval.retrieval.describing import describe_images, features_of, vectors_of
 from cvretrieval.retrieval.learning import StoredFeatures, learn
@@ -57,8 +59,7 @@ def add(
     report = IndexingReport(n_unchanged=work.n_unchanged, failures=list(work.failures))
     if report.failures and on_error == "raise":
         raise ImageReadError(*report.failures[0])
-    # What other processes do is said below; nothing else is worth its way to them.
-    with active_workers(n_jobs) as workers, in_this_process() if workers is not None else nullcontext():
+    with active_workers(n_jobs) as workers, lending(workers):
         if stages.takes_images and not stages.is_learned:
             # The images themselves are not stored, so what encodes them is learned first.
             _learn_from_images(store, stages, accept, work.sources, max_train_images, random_state, on_error)
@@ -136,9 +137,14 @@ def _learn(
         drawn = check_random_state(random_state).choice(len(records), max_train_images, replace=False)
         records = [records[i] for i in np.sort(drawn)]
     keys = [record.key for record in records]
-    learn(stages.encoder, StoredFeatures(lambda part: stages.decode(store.features(part)), keys))
+    read = partial(_decoded, store, stages)
+    learn(stages.encoder, StoredFeatures(read, keys, store=store, model=stages.model))
     accept(stages.encode(store.features(keys[:1])))
     _keep_learned(store, stages)
+
+
+def _decoded(store: Store, stages: Stages, keys: Sequence[int]) -> LocalFeatures:
+    return stages.decode(store.features(keys))
 
 
 def _learn_from_images(

@@ -16,6 +16,7 @@ from typing import Any
 
 from cvretrieval._parallel import block_slices, single_threaded
 from cvretrieval._validation import StoreError
+from cvretrieval.local_features import LocalFeatures
 from cvretrieval.retrieval.configuration import stages_in
 from cvretrieval.retrieval.describing import describe_images, features_of, vectors_of
 from cvretrieval.retrieval.description import description_digest
@@ -98,6 +99,18 @@ def encode_shards(address: StoreAddress, shards: Sequence[ShardRecord]) -> list[
             vectors = join_rows([stages.encode(features[block]) for block in blocks])
         written.append(write_vectors(root, shard.shard, vectors))
     return written
+
+
+def read_images(address: StoreAddress, places: Sequence[tuple[ShardRecord, Sequence[int]]]) -> LocalFeatures:
+    """Return the features of images as the encoder gets them; see `Store.places`."""
+    stages, root = _stages(address), Path(address.path) / "shards"
+    images: list[Any] = []
+    for record, rows in places:
+        features = Shard(root, record).features
+        if features is None:
+            raise StoreError(f"Shard {record.shard} of {address.path} holds no local features.")
+        images += [tuple(features[row]) for row in rows]
+    return stages.decode(LocalFeatures.from_images(images))
 
 
 _known: dict[StoreAddress, Stages] = {}

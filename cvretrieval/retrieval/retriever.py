@@ -317,7 +317,7 @@ class ImageRetriever(OpenedIndex, BaseEstimator):
         self._check_open()
         self._reload()
         keys = [record.key for record in self._store.records() if record.status != "failed"]
-        return StoredFeatures(self._read_features, keys)
+        return StoredFeatures(self._read_features, keys, store=self._store, model=self._stages.model)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Copy the index to a new folder and return its path.

@@ -20,7 +20,7 @@ from cvretrieval._durable import TEMPORARY, cannot_write, file_digest, replace_f
 from cvretrieval._npy_file import read_npy, write_npy
 from cvretrieval._validation import StoreError
 from cvretrieval.local_features import LocalFeatures
-from cvretrieval.retrieval.durable_folders import write_folder
+from cvretrieval.retrieval.durable_folders import clear_abandoned, write_folder
 from cvretrieval.retrieval.records import ArrayRecord, ShardRecord
 from cvretrieval.retrieval.rows import ROW_ARRAYS, Rows, n_rows, rows_from_arrays, rows_to_arrays
 
@@ -121,6 +121,7 @@ def clear_leftovers(folder: Path, shards: Container[int]) -> None:
             shutil.rmtree(child, ignore_errors=True)
     for child in [*folder.glob(f"{TEMPORARY}*"), *root.glob(f"*/{TEMPORARY}*")]:
         child.unlink(missing_ok=True)
+    clear_abandoned(folder)
 
 
 class Shard:
