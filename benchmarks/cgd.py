@@ -92,6 +92,7 @@ class Bench:
         self.train, self.labels = photos(data, "train", 0, 40, arguments.per_class)
         self.test, self.test_labels = photos(data, "test", 41, 80, None)
         self.network = network(data, arguments.backbone)
+        self.seeds = range(arguments.seeds) if arguments.only_seed is None else [arguments.only_seed]
         print(
             f"{arguments.backbone}, {arguments.size} px, {len(self.train)} photos trained on, {len(self.test)} "
             f"searched, {arguments.epochs} epochs of batches of {arguments.batch[0]} x {arguments.batch[1]}, "
@@ -118,14 +119,25 @@ class Bench:
 
     def trained(self, name: str, make: Any) -> list[NDArray[Any]]:
         """Print the row of an estimator trained with every seed; return the vectors of the test photos for each."""
-        rows, vectors, start = [], [], time.perf_counter()
-        for seed in range(self.arguments.seeds):
-            estimator = self.fit(name, make(seed), seed)
-            vectors.append(estimator.transform(self.test))
-            rows.append(figures(vectors[-1], self.test_labels))
-        speed = float(np.mean(estimator.history_["images_per_second"]))
-        self.row(name, rows, f"{(time.perf_counter() - start) / len(rows):.0f} s a seed, {speed:.1f} images/s")
+        found = [self.vectors_of(name, make, seed) for seed in self.seeds]
+        speed = np.mean([images_per_second for _, images_per_second in found])
+        vectors = [of_seed for of_seed, _ in found]
+        rows = [figures(of_seed, self.test_labels) for of_seed in vectors]
+        self.row(name, rows, f"{speed:.1f} images/s")
         return vectors
+
+    def vectors_of(self, name: str, make: Any, seed: int) -> tuple[NDArray[Any], float]:
+        """Train with one seed, or take what an earlier call has left in ``--results``; vectors, and images a second."""
+        kept = self.arguments.results and Path(self.arguments.results) / f"{name} {seed}.npz".replace(" ", "-")
+        if kept and kept.exists():
+            with np.load(kept) as arrays:
+                return arrays["vectors"], float(arrays["images_per_second"])
+        estimator = self.fit(name, make(seed), seed)
+        vectors, speed = estimator.transform(self.test), float(np.mean(estimator.history_["images_per_second"]))
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(kept, vectors=vectors, images_per_second=speed)
+        return vectors, speed
 
     def row(self, name: str, rows: list[tuple[float, float]], note: str = "") -> None:
         spread = np.std(rows, axis=0)
@@ -177,6 +189,7 @@ class Bench:
         optimizer = torch.optim.Adam(parts.parameters(), lr=1e-6)
 
         def bare() -> None:
+            optimizer.zero_grad(set_to_none=True)
             parts.network(images).mean().backward()
 
         def step() -> None:
@@ -228,6 +241,8 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, help="photos of each class to train on (default: all)")
     parser.add_argument("--branches", nargs="+", default=["MG", "SG", "SM"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only-seed", type=int, help="one of them, so that several processes share the work")
+    parser.add_argument("--results", help="folder of what is trained already; not trained again")
     parser.add_argument("--checkpoints", help="folder to go on from if the run is interrupted")
     parser.add_argument("--rows", nargs="+", default=["frozen", "cgd", "single"],
                         choices=["frozen", "cgd", "single", "ablation", "tuned", "overhead"])  # fmt: skip
