@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 
-.PHONY: release-check demo test lint test-opencv4 test-milvus test-deep docs clean help
+.PHONY: parity release-check demo test lint test-opencv4 test-milvus test-deep docs clean help
 
 help:
 	@echo "make demo          install into $(VENV), index a small set of photographed scenes, search it, write a report"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-milvus   the tests of MilvusIndex on Milvus Lite, in .venv-opencv4"
 	@echo "make test-deep     the tests of cvretrieval.deep, with torch and torchvision in .venv-deep"
 	@echo "make docs          the documentation as HTML in build/docs, with all examples run, in .venv-deep"
+	@echo "make parity        docs/parity.md, measured anew by the tests"
 	@echo "make release-check builds sdist and wheel, tries the wheel in the oldest supported versions"
 	@echo "make matrix-ROW    the same and the contract suite in a row of the matrix: oldest, middle, newest"
 	@echo "make clean         remove what the others made"
@@ -88,6 +89,13 @@ test-deep: .venv-deep/.installed-test
 .venv-deep/.installed-test: setup.cfg pyproject.toml .venv-deep/.installed-torch
 	.venv-deep/bin/python -m pip install --quiet --editable '.[timm,onnx]'
 	touch $@
+
+# docs/parity.md from what the tests that compare with other programs see; with CVRETRIEVAL_DATA, also on photos.
+parity: $(VENV)/.installed-test .venv-deep/.installed-test
+	rm -rf build/parity && mkdir -p build/parity
+	CVRETRIEVAL_PARITY=$(CURDIR)/build/parity $(BIN)/python -m pytest -q $(PYTEST_ARGS) $$(grep -l 'tests.parity import' tests/test_*.py | grep -v test_parity)
+	CVRETRIEVAL_PARITY=$(CURDIR)/build/parity .venv-deep/bin/python -m pytest -q $(PYTEST_ARGS) $$(grep -l 'tests.parity import' tests/deep/test_*.py)
+	$(BIN)/python -m tests.parity_page build/parity
 
 # What would be published, tried in empty environments; see .ci/release. In the oldest versions that are supported:
 release-check: $(VENV)/.installed-dev

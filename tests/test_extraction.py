@@ -13,6 +13,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from cvretrieval import SIFT, ImageReader, ImageReadError, LocalFeatures, PerDescriptor
 from cvretrieval.images import ImageRegion
+from tests.parity import record
 from tests.reference.sift import root_sift_naive
 
 
@@ -39,6 +40,7 @@ def test_equals_opencv(photo):
     expected = {tuple(np.float32(v) if not isinstance(v, bytes) else v for v in row) for row in expected}
     found = {tuple(np.float32(v) if not isinstance(v, bytes) else v for v in row) for row in found}
     assert found == expected
+    record("sift", 0)
 
 
 @pytest.mark.parametrize("max_features", [1, 100, 777])

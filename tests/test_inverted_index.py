@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cvretrieval import InvertedIndex, VisualWords
+from tests.parity import agree
 from tests.reference import inverted_index as slow
 
 DATA = Path(__file__).parent / "data"
@@ -34,7 +35,7 @@ def test_cosine_of_tf_idf():
     index = InvertedIndex().add(np.arange(9), reference["counts"])
     np.testing.assert_allclose(index.idf_, reference["idf"], atol=1e-12)
     found = dense_scores(index, reference["query_counts"], 9)
-    np.testing.assert_allclose(found, reference["cosine"], atol=1e-6)
+    agree("inverted-file-cosine", found, reference["cosine"], 1e-6)
     # A word without weight and a word that no image has find nothing.
     assert not found[:, 4].any() and not found[2].any()
 
@@ -49,7 +50,7 @@ def test_hamming_embedding_of_colmap(n_assigned):
     index = InvertedIndex("hamming_embedding").add(np.arange(12), database)
     np.testing.assert_allclose(index.idf_**2, reference["idf_squared"], atol=1e-5)
     found = dense_scores(index, query, 12)[0]
-    np.testing.assert_allclose(found, reference[f"scores_ma{n_assigned}_float64"], atol=1e-6)
+    agree("inverted-file-hamming", found, reference[f"scores_ma{n_assigned}_float64"], 1e-6)
 
 
 def aggregate(descriptors, images, nearest, centers, n_images, binary):
@@ -87,7 +88,7 @@ def test_aggregated_match_kernels_of_asmk(kernel, with_idf, n_assigned):
     idf = np.sqrt(reference[f"{kernel}_idf1_ma1/idf"]) if with_idf else None
     index = InvertedIndex("asmk", idf=idf).add(np.arange(20), database)
     expected = reference[f"{kernel}_idf{with_idf}_ma{n_assigned}/scores"]
-    np.testing.assert_allclose(dense_scores(index, queries, 20), expected, atol=1e-6)
+    agree("inverted-file-asmk", dense_scores(index, queries, 20), expected, 1e-6)
 
 
 def random_words(rng, n_images, n_words, values):

@@ -16,6 +16,7 @@ from cvretrieval.verification import match_descriptors
 from cvretrieval.verification.correspondences import Agreement, Correspondences
 from cvretrieval.verification.estimation import estimate_transform
 from cvretrieval.verification.hypotheses import single_correspondence
+from tests.parity import agree
 from tests.reference import geometry, matching
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "spatial_verification.npz")
@@ -136,9 +137,10 @@ def test_reference_sets(kind, outliers):
     matches, truth = REFERENCE[key + "matches"], REFERENCE[key + "is_inlier"]
     pairs = np.ascontiguousarray(matches[:, [0, 1, 4, 5]].T)
     transform = np.empty((3, 3))
-    for model, name in ((AFFINE, "lsq_affine_pycolmap"), (SIMILARITY, "lsq_similarity")):
+    for model, line, name in ((AFFINE, "affine", "lsq_affine_pycolmap"), (SIMILARITY, "similarity", "lsq_similarity")):
         assert fit_transform(pairs, truth.astype(float), model, transform)
         np.testing.assert_allclose(transform[:2], REFERENCE[key + name], rtol=1e-6, atol=1e-9)
+        agree(line, transform[:2], REFERENCE[key + name], 1e-6)
     assert fit_transform(pairs, truth.astype(float), HOMOGRAPHY, transform)
     points, images = matches[truth, :2], matches[truth, 4:6]
     ours = geometry.transfer_error(transform, points, images)

@@ -22,6 +22,7 @@ from cvretrieval.metrics import (
     evaluate_rankings,
     get_protocol,
 )
+from tests.parity import agree
 
 DATA = Path(__file__).parent / "data" / "metrics.npz"
 
@@ -50,12 +51,12 @@ def test_revisited_program(data, difficulty, letter):
     assert left_out
     assert set(result.skipped[f"revisited-{difficulty}"]) == left_out
     for query, value in result.per_query[label].items():
-        assert value == pytest.approx(expected[query], abs=1e-12)
+        agree("revisited", value, expected[query], 1e-12)
     for column, k in enumerate(data["revisited/kappas"]):
         label = f"mP@{k} (revisited {difficulty})"
         assert result.figures[label] == pytest.approx(float(data[f"revisited/{letter}_mpk"][column]), abs=1e-12)
         for query, value in result.per_query[label].items():
-            assert value == pytest.approx(data[f"revisited/{letter}_pk"][query, column], abs=1e-12)
+            agree("revisited", value, data[f"revisited/{letter}_pk"][query, column], 1e-12)
 
 
 @pytest.mark.parametrize("setting", ["same", "split"])
@@ -83,7 +84,7 @@ def test_metric_learning_program(data, setting):
     for label, key in (
         ("P@1", "precision_at_1"), ("R-precision", "r_precision"), ("MAP@R", "mean_average_precision_at_r")
     ):  # fmt: skip
-        assert result.figures[label] == pytest.approx(float(data[f"metric_learning/{setting}_{key}"]), abs=1e-12)
+        agree("metric-learning", result.figures[label], data[f"metric_learning/{setting}_{key}"], 1e-12)
     assert result.n_truncated == 0
     assert len(result.per_query["R@1"]) == len(queries)
 

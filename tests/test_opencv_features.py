@@ -10,6 +10,7 @@ from sklearn.datasets import load_sample_image
 
 from cvretrieval import SIFT, LocalFeatures, OpenCVFeatures
 from cvretrieval._state import from_config, to_config
+from tests.parity import record
 
 BINARY = ["AKAZE", "BRISK", "ORB"]
 
@@ -42,6 +43,7 @@ def test_equals_opencv(photo, name):
     }
     found = {(*k.tolist(), d.tobytes()) for k, d in zip(image.keypoints, image.descriptors, strict=True)}
     assert found == expected
+    record("opencv-features", 0)
 
 
 def test_sift_is_sift(photo):

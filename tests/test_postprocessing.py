@@ -9,6 +9,7 @@ import pytest
 from sklearn.pipeline import make_pipeline
 
 from cvretrieval import VLAD, PCAWhitening, PowerNormalizer
+from tests.parity import agree
 from tests.reference.whitening import whiten_naive
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "whitening.npz")
@@ -23,6 +24,7 @@ def assert_same_up_to_signs(Z, expected, atol):
     signs = np.sign((Z * expected).sum(axis=0))
     np.testing.assert_allclose(Z * signs, expected, rtol=0, atol=atol)
     np.testing.assert_allclose(Z @ Z.T, expected @ expected.T, rtol=0, atol=10 * atol)
+    return Z * signs
 
 
 @pytest.mark.parametrize("power", [0.5, 0.2, 1, 3])
@@ -61,7 +63,8 @@ def test_whitening_is_that_of_cirtorch(n_components):
     np.testing.assert_allclose(np.abs(projection), np.abs(reference), rtol=1e-8, atol=1e-9 * np.abs(reference).max())
     # cirtorch divides by the norm + 1e-6, so its rows are a little shorter than one.
     applied = REFERENCE[f"pcaw_applied_d{n_components}"]
-    assert_same_up_to_signs(whitening.transform(X[: len(applied)]), unit_rows(applied), 1e-10)
+    found = assert_same_up_to_signs(whitening.transform(X[: len(applied)]), unit_rows(applied), 1e-10)
+    agree("pca-whitening", found, unit_rows(applied), 1e-10)
     assert_same_up_to_signs(whitening.transform(X[: len(applied)]), applied, 1e-6)
 
 
@@ -74,7 +77,8 @@ def test_whitening_is_that_of_deep_image_retrieval(power):
     unbiased = REFERENCE["dir_pca_explained_variance"]
     np.testing.assert_allclose(whitening.explained_variance_ * n_train / (n_train - 1), unbiased, rtol=1e-10)
     expected = REFERENCE[f"dir_whitenp{power}_sklearnTrue"]
-    assert_same_up_to_signs(whitening.transform(X[: len(expected)]), expected, 1e-11)
+    found = assert_same_up_to_signs(whitening.transform(X[: len(expected)]), expected, 1e-11)
+    agree("pca-whitening-dir", found, expected, 1e-11)
     if power == 0.25:
         for key in ("dir_whitenp0.25_whitenv8", "dir_whitenp0.25_whitenv8_whitenm0.5"):
             shorter = PCAWhitening(8, power=power).fit(X[:n_train]).transform(X[: len(expected)])

@@ -17,6 +17,7 @@ from sklearn.svm import SVC
 from cvretrieval import SIFT, VLAD, BagOfWords, HomogeneousKernelMap, PowerNormalizer
 from cvretrieval.datasets import make_scenes
 from cvretrieval.recognition import additive_chi2_kernel, chi2_kernel, hellinger_kernel, histogram_intersection
+from tests.parity import agree
 from tests.reference import histogram_kernels as slow
 
 KERNELS = {
@@ -61,7 +62,7 @@ def test_more_than_one_tile_threads_sparse_and_integers(fast, reference, rng):
 def test_chi2_is_that_of_scikit_learn(rng):
     X, Y = histograms(rng, 20), histograms(rng, 30)
     np.testing.assert_allclose(additive_chi2_kernel(X, Y), pairwise.additive_chi2_kernel(X, Y), atol=1e-13)
-    np.testing.assert_allclose(chi2_kernel(X, Y, gamma=0.3), pairwise.chi2_kernel(X, Y, gamma=0.3), atol=1e-13)
+    agree("chi2-kernel", chi2_kernel(X, Y, gamma=0.3), pairwise.chi2_kernel(X, Y, gamma=0.3), 1e-13)
 
 
 def test_smallest_numbers_and_zeros_stay_finite():
@@ -107,7 +108,7 @@ def test_homogeneous_kernel_map_is_that_of_vlfeat():
         kernel, order, window, gamma = name.split("_")
         mapping = HomogeneousKernelMap(kernel, order=int(order[5:]), window=window, gamma=float(gamma[5:]))
         exact = mapping.fit_transform(x[:, np.newaxis])
-        np.testing.assert_allclose(vlfeat_interpolated(mapping, x, mapping.order), expected, rtol=0, atol=1e-10)
+        agree("kernel-map", vlfeat_interpolated(mapping, x, mapping.order), expected, 1e-10)
         np.testing.assert_allclose(exact, expected, rtol=0, atol=4e-4)  # their interpolation
 
 

@@ -18,6 +18,7 @@ from cvretrieval import (
     RerankingPipeline,
 )
 from cvretrieval.reranking.diffusion import normalized, solve
+from tests.parity import agree
 from tests.reference.reranking import (
     conjugate_gradient_naive,
     expand_naive,
@@ -53,7 +54,7 @@ def test_query_expansion(reference, k, alpha):
     rerankers = [AlphaQueryExpansion(k, alpha)] + ([AverageQueryExpansion(k)] if alpha == 0 else [])
     for reranker in rerankers:
         indices, scores = reranker.fit(db).rerank(queries)
-        np.testing.assert_allclose(by_image(indices, scores), expected @ db.T, atol=3e-7)
+        agree("query-expansion", by_image(indices, scores), expected @ db.T, 3e-7)
         np.testing.assert_array_equal(indices, np.argsort(-expected @ db.T, axis=1))
 
 
@@ -61,7 +62,7 @@ def test_query_expansion(reference, k, alpha):
 def test_database_augmentation(reference, k, alpha):
     expected = reference[f"dir_dba_k{k}_alpha{alpha}"]
     reranker = DatabaseAugmentation(k, alpha).fit(reference["db"])
-    np.testing.assert_allclose(reranker.vectors_, expected, atol=2e-7)
+    agree("database-augmentation", reranker.vectors_, expected, 2e-7)
     indices, scores = reranker.rerank(reference["queries"])
     np.testing.assert_allclose(by_image(indices, scores), reference["queries"] @ expected.T, atol=4e-7)
 
@@ -78,7 +79,7 @@ def test_k_reciprocal(reference, k1, k2, weight):
     expected = reference[f"kreciprocal_k1_{k1}_k2_{k2}_lam{weight}/euclid_dist"]
     reranker = KReciprocal(k1, k2, weight, n_candidates=None, joint_queries=True).fit(reference["db"])
     indices, scores = reranker.rerank(reference["queries"])
-    np.testing.assert_allclose(by_image(indices, -scores), expected, atol=1e-5)
+    agree("k-reciprocal", by_image(indices, -scores), expected, 1e-5)
 
 
 @pytest.mark.parametrize(("k1", "k2", "weight"), [(20, 6, 0.3), (7, 4, 0.0), (3, 1, 0.5)])
@@ -110,7 +111,7 @@ def test_diffusion_graph_and_solver(diffusion, case):
     # Only one affinity is given in float64.
     exact, few = (1e-10, 1e-8) if affinity.dtype == np.float64 else (3e-7, 3e-7)
     solutions, n_iter = solve(transitions, diffusion[f"{case}/y"], alpha, 20, 1e-6)
-    np.testing.assert_allclose(solutions, diffusion[f"{case}/f_cg20"], atol=few)
+    agree("diffusion", solutions, diffusion[f"{case}/f_cg20"], few)
     np.testing.assert_array_equal(n_iter, diffusion[f"{case}/cg_iterations"])
     solutions, _ = solve(transitions, diffusion[f"{case}/y"], alpha, 1000, 1e-14)
     np.testing.assert_allclose(solutions, diffusion[f"{case}/f_exact"], atol=exact)

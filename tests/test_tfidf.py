@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.pipeline import make_pipeline
 
 from cvretrieval import PowerNormalizer, TfIdf
+from tests.parity import agree
 from tests.reference.tfidf import tfidf_naive
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "bow_tfidf.npz")
@@ -44,7 +45,7 @@ def test_weights_are_those_of_the_reference(norm, form):
     np.testing.assert_allclose(tfidf.idf_, REFERENCE["idf"], rtol=0, atol=1e-12)
     for prefix in ("", "query_"):
         weighted = tfidf.transform(form(REFERENCE[f"{prefix}counts"]))
-        np.testing.assert_allclose(dense(weighted), REFERENCE[prefix + key], rtol=0, atol=1e-12)
+        agree("bow-tfidf", dense(weighted), REFERENCE[prefix + key], 1e-12)
 
 
 def test_scores_of_the_reference_are_products_and_distances():
@@ -58,12 +59,12 @@ def test_scores_of_the_reference_are_products_and_distances():
     # DBoW2's score is 1 − ½‖v − w‖₁ where neither row is zero.
     scores = 1 - np.abs(V[:, None] - W).sum(axis=2) / 2
     present = V.any(axis=1)[:, None] & W.any(axis=1)
-    np.testing.assert_allclose(np.where(present, scores, 0), REFERENCE["dbow2_l1_score"], rtol=0, atol=1e-12)
+    agree("bow-dbow2", np.where(present, scores, 0), REFERENCE["dbow2_l1_score"], 1e-12)
 
 
 def test_hellinger_map_is_that_of_the_reference(form):
     mapped = PowerNormalizer().fit_transform(form(REFERENCE["counts"].astype(float)))
-    np.testing.assert_allclose(dense(mapped), REFERENCE["l2norm_counts_hellinger"], rtol=0, atol=1e-12)
+    agree("hellinger", dense(mapped), REFERENCE["l2norm_counts_hellinger"], 1e-12)
 
 
 @pytest.mark.parametrize("norm", [None, "l1", "l2"])

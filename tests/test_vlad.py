@@ -14,6 +14,7 @@ from sklearn.svm import LinearSVC
 
 from cvretrieval import SIFT, VLAD, KMeansCodebook, LocalFeatures
 from cvretrieval.datasets import make_scenes
+from tests.parity import agree
 from tests.reference.assignment import nearest_words_naive
 from tests.reference.vlad import vlad_naive
 
@@ -57,6 +58,8 @@ def test_vectors_are_those_of_vlfeat(flags, means, vectors):
     # Without the global norm the sums are as large as 270: relative to the largest component.
     tolerance = 1e-5 if vectors == "hard_f4" else 1e-6
     np.testing.assert_allclose(encoded, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    if vectors != "hard_f4":
+        agree("vlad", encoded, expected, tolerance)
     assert flags & 4 or np.abs(encoded - expected).max() < 1e-5
     if means == "means_far":
         np.testing.assert_array_equal(encoded.reshape(5, 16)[-1], 0)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cvretrieval.deep import losses
 from cvretrieval.deep.layers import MAC, CombinedDescriptors, GeM
+from tests.parity import agree
 from tests.reference import metric_losses as twin
 
 DATA = Path(__file__).parents[1] / "data"
@@ -57,7 +58,7 @@ def test_batch_hard_is_that_of_two_programs(reference, tag, margin):
     for program in ("lt", "pml"):
         kind = "_mean" if program == "pml" else ""
         np.testing.assert_allclose(value, reference[f"{program}_{tag}_m{margin}{kind}_loss"], rtol=1e-12)
-        np.testing.assert_allclose(gradient, reference[f"{program}_{tag}_m{margin}{kind}_grad"], atol=1e-12)
+        agree("batch-hard", gradient, reference[f"{program}_{tag}_m{margin}{kind}_grad"], 1e-12)
     np.testing.assert_allclose(value, reference[f"own_{tag}_m{margin}_per_anchor"].mean(), rtol=1e-12)
 
 
@@ -68,7 +69,7 @@ def test_cross_entropy_is_the_reference_programs(reference, temperature, smoothi
     value, gradient = value_and_gradient(loss, reference["logits"], reference["class_targets"])
     key = f"ce_tau{temperature}_ls{smoothing}"
     np.testing.assert_allclose(value, reference[f"{key}_loss"], rtol=1e-12)
-    np.testing.assert_allclose(gradient, reference[f"{key}_grad"], atol=1e-12)
+    agree("cross-entropy", gradient, reference[f"{key}_grad"], 1e-12)
     expected = twin.cross_entropy(reference["logits"], reference["class_targets"], temperature, smoothing)
     np.testing.assert_allclose(value, expected, rtol=1e-12)
 
@@ -80,7 +81,7 @@ def test_head_is_the_reference_programs(reference, branches):
         for layer, weight in zip(head.reductions, reference["head_fc"], strict=True):
             layer.weight.copy_(torch.tensor(weight))
     x = torch.tensor(reference["head_x"])
-    np.testing.assert_allclose(head(x).detach(), reference[f"head_{branches}"], rtol=1e-10, atol=1e-12)
+    agree("cgd-head", head(x).detach(), reference[f"head_{branches}"], 1e-12)
     first = head.descriptors(x)[0].detach()
     np.testing.assert_allclose(first, reference[f"head_{branches}_aux"], rtol=1e-10, atol=1e-12)
 
