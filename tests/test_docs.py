@@ -7,7 +7,9 @@ import re
 import shlex
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import cvretrieval
@@ -90,6 +92,31 @@ def test_relative_links_lead_somewhere(page):
         if not target or re.match(r"[a-z]+:", target) or "auto_examples/" in target:
             continue  # an address; a heading of this page; a page that the build makes, which checks links to it
         assert (page.parent / target).exists(), f"{link} leads nowhere"
+
+
+def blocks_of_python(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
+def run_block(code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(code, "a page of docs", "exec"), names)
+    return names
+
+
+def test_the_feature_the_encoder_and_the_index_of_the_page_for_contributors_work(rng):
+    feature, encoder, index, _ = blocks_of_python("contributing/adding.md")
+    images = rng.integers(0, 256, (5, 60, 80), dtype=np.uint8).repeat(3, 1).repeat(3, 2)
+    images[2] = 7
+    corners = run_block(feature)["CornerSIFT"](max_features=40).fit_transform(list(images))
+    assert corners.lengths[2] == 0 and corners.lengths[0] > 10 and corners.keypoints[:, 2].max() == 4
+    vectors = run_block(encoder)["WordPresence"](n_words=6, random_state=0).fit_transform(corners)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 0, 1, 1], rtol=1e-6)
+    rows, queries = rng.normal(size=(50, 7)).astype(np.float32), rng.normal(size=(3, 7)).astype(np.float32)
+    engine = run_block(index)["CityBlockIndex"]().add(np.arange(50), rows).remove([4])
+    distances = np.abs(rows[None].astype(float) - queries[:, None]).sum(axis=2)
+    distances[:, 4] = np.inf
+    np.testing.assert_array_equal(engine.search(queries, 5)[0], np.argsort(distances, axis=1)[:, :5])
 
 
 def test_getting_started_works_as_written(tmp_path, monkeypatch, capsys):
