@@ -11,7 +11,9 @@ import matplotlib
 from cvretrieval import __version__
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE / "_ext")]
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+import tests.matching_torchvision  # noqa: E402, F401  (beside a torch for CPUs alone)
+
 matplotlib.use("Agg")
 
 project = "cvretrieval"
