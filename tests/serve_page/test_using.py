@@ -2,139 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from cvretrieval import SIFT, VLAD, ImageRetriever, SpatialVerifier, serve
-from cvretrieval.datasets import make_scenes
-from tests.serve_browser import (
+from tests.serve_page.browser import (
     CONTRAST,
-    SETTLED,
+    N_PHOTOS,
+    PHONE,
     UNNAMED,
-    Watched,
     cards,
-    changed,
     drag_by_finger,
     fields,
     fits,
     focused,
     give,
+    searched,
     tab_to,
-)  # fmt: skip
+)
 
 pytest.importorskip("fastapi")
-uvicorn = pytest.importorskip("uvicorn")
-playwright = pytest.importorskip("playwright.sync_api")
-expect = playwright.expect
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-
-NAME = "<img src=x onerror=alert(1)>.jpg"
-MOST_BYTES = 300_000
-N_PHOTOS = 17
-DESKTOP, PHONE = (1200, 800), (360, 740)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Four views of four scenes to index, and a blank image; one more view of each, and of another scene."""
-    folder, outside = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("queries")
-    scenes = make_scenes(n_scenes=4, n_views=5, image_size=(320, 240), random_state=1)
-    for pixels, label, view in zip(scenes.images, scenes.labels, scenes.views, strict=True):
-        path = outside / f"query {label}.png" if view == 4 else folder / f"scene {label}" / f"{view}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(path)
-    (folder / "scene 0" / "3.png").rename(folder / NAME)
-    Image.new("RGB", (60, 40), "white").save(folder / "blank.png")
-    stranger = make_scenes(n_scenes=1, n_views=1, image_size=(320, 240), random_state=7).images[0]
-    Image.fromarray(stranger).save(outside / "stranger.png")
-    (outside / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
-    (outside / "large.jpg").write_bytes(bytes(MOST_BYTES + 1))
-    return folder, outside
-
-
-@pytest.fixture(scope="module")
-def address(photos, tmp_path_factory):
-    path = tmp_path_factory.mktemp("served") / "photos.cvr"
-    retriever = ImageRetriever(
-        extractor=SIFT(max_features=300), encoder=VLAD(n_words=8, random_state=0), verifier=SpatialVerifier(),
-        location=path, random_state=0,
-    )  # fmt: skip
-    retriever.fit(photos[0]).close()
-    app = serve.make_app(path, n_jobs=1, k=8, most_bytes=MOST_BYTES)
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(timeout=20)
-    app.state.collection.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
-
-
-def searched(page, path):
-    give(page, path)
-    expect(cards(page)).to_have_count(8)
-
-
-@pytest.fixture(scope="module")
-def watched(browser):
-    expect.set_options(timeout=15_000)
-    yield Watched(browser, DESKTOP)
-    expect.set_options(timeout=None)
-
-
-@pytest.fixture
-def visit(watched, address):
-    """Open the page; whatever it logs fails the test, unless the test has said that it expects it."""
-    watched.logged.clear()
-    opened = []
-
-    def open_page(fragment="", size=DESKTOP, expected=(), **options):
-        watched.expected = expected
-        page = watched.make(size, **options) if options else watched.desktop
-        opened.append(page)
-        page.goto("about:blank")
-        page.emulate_media(color_scheme="light", reduced_motion="no-preference")
-        page.goto(address + fragment)
-        page.wait_for_selector("html[data-ready]")
-        return page
-
-    yield open_page
-    for page in opened:
-        page.unroute_all(behavior="ignoreErrors")
-        if page is not watched.desktop:
-            page.close()
-    assert [text for text in watched.logged if not any(word in text for word in watched.expected)] == []
-
-
-@pytest.fixture
-def shoot(tmp_path):
-    folder = Path(os.environ.get("CVRETRIEVAL_SCREENSHOTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def take(page, name):
-        page.evaluate(SETTLED)
-        page.screenshot(path=folder / f"{name}.png", animations="disabled")
-
-    return take
+expect = pytest.importorskip("playwright.sync_api").expect
 
 
 def test_a_photo_that_is_given_finds_its_scene_first(visit, photos, shoot):
@@ -363,145 +252,3 @@ def test_everything_has_a_name_and_can_be_read_in_both_lights(visit, photos, sho
     assert page.evaluate(UNNAMED) == []
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((node) => node.id)")
     assert len(ids) == len(set(ids))
-
-
-def test_what_cannot_be_searched_with_is_said_and_what_is_not_found(visit, photos, shoot):
-    page = visit(expected=("415",))
-    searched(page, photos[1] / "query 2.png")
-    give(page, photos[1] / "broken.jpg")
-    alert = page.get_by_role("alert")
-    expect(alert).to_contain_text(re.compile(r"It cannot be read\. broken\.jpg"))
-    expect(cards(page)).to_have_count(8)  # what was there stays
-    expect(page.locator("#asked-facts")).to_contain_text("query 2.png")
-    sent = []
-    page.route("**/api/search", lambda route: sent.append(route.request) or route.continue_())
-    give(page, photos[1] / "large.jpg")
-    expect(alert).to_contain_text(re.compile(r"Too large\. large\.jpg has 0\.3 MB"))
-    assert sent == []
-    alert.get_by_role("button", name="Dismiss").click()
-    expect(alert).to_be_hidden()
-    give(page, photos[1] / "stranger.png")
-    expect(page.locator(".verdict")).to_contain_text("Nothing like it here.")
-    expect(page.locator(".card.verified")).to_have_count(0)
-    shoot(page, "nothing")
-    give(page, photos[0] / "blank.png")
-    expect(page.locator(".verdict")).to_contain_text("Nothing to search with.")
-
-
-def test_a_name_is_text(visit, photos, tmp_path, shoot):
-    page = visit()
-    expect(page.locator(".card .name", has_text=NAME)).to_have_count(1)
-    copy = tmp_path / NAME
-    copy.write_bytes((photos[0] / NAME).read_bytes())
-    searched(page, copy)
-    expect(page.locator("#asked-facts .name")).to_have_text(NAME)
-    card = cards(page).first
-    expect(card.locator(".name")).to_have_text(NAME)
-    expect(card.locator("img")).to_have_js_property("complete", True)
-    assert card.locator("img").evaluate("(image) => image.naturalWidth") == 320
-    card.locator(".open").click()
-    expect(page.locator("#view-title .name")).to_have_text(NAME)
-    expect(page.locator("#view-hint")).to_contain_text("Lines join")
-    assert page.locator("img[src=x]").count() == 0 and page.title().startswith(NAME)
-    page.reload()
-    expect(page.locator("#view-title .name")).to_have_text(NAME)
-
-
-def test_a_search_shows_its_time_and_can_be_cancelled_and_tried_again(visit, photos):
-    page = visit(expected=("ERR_CONNECTION_REFUSED", "503"))
-    held = []
-    page.route("**/api/search", lambda route: held.append(route))  # noqa: PLW0108 - it must take attributes
-    expect(page.locator(".card")).to_have_count(N_PHOTOS)
-    give(page, photos[1] / "query 2.png")
-    expect(page.locator("#elapsed")).to_have_text("Searching… 1 s")
-    expect(page.get_by_role("status").first).to_have_text("Searching")
-    expect(page.locator("#found[aria-busy]")).to_have_count(1)
-    page.get_by_role("button", name="Cancel").click()
-    alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("Cancelled.")
-    expect(page.locator("#waiting")).to_be_hidden()
-    page.unroute("**/api/search")
-    page.route("**/api/search", lambda route: route.abort("connectionrefused"), times=1)
-    alert.get_by_role("button", name="Try again").click()
-    expect(alert).to_contain_text("The server does not answer.")
-    busy = {"status": 503, "json": {"detail": "Too many searches are waiting."}}
-    page.route("**/api/search", lambda route: route.fulfill(**busy), times=1)
-    alert.get_by_role("button", name="Try again").click()
-    expect(alert).to_contain_text("Busy. Too many searches are waiting.")
-    alert.get_by_role("button", name="Try again").click()
-    expect(cards(page)).to_have_count(8)
-
-
-def test_what_an_index_cannot_do_is_switched_off_with_the_reason(visit, address):
-    page = visit()
-    changed(page, "**/api/info", lambda info: {
-        **info, "can": {"verify": False, "expand": False, "region": True}, "n_images": 0,
-        "defaults": {"k": 20, "verify": False, "expand": False},
-    })  # fmt: skip
-    changed(page, "**/api/images?*", lambda answer: {"n_images": 0, "images": []})
-    page.reload()
-    expect(page.locator("#results-title")).to_have_text("No photos yet")
-    expect(page.locator(".verdict")).to_contain_text("cvretrieval add")
-    expect(page.get_by_label("Verify by geometry")).to_be_disabled()
-    expect(page.get_by_text("no local features to verify by")).to_be_visible()
-    expect(page.get_by_label("Expand the query")).to_be_disabled()
-
-
-def test_heat_maps_lie_over_both_photos(visit, photos, shoot):
-    page = visit()
-    values = np.linspace(-1, 1, 12).reshape(3, 4).tolist()
-    frames = [[10, 20, 300, 220], [-0.5, -0.5, 319.5, 239.5]]
-    maps = {
-        name: {"values": values, "frame": frame} for name, frame in zip(("query", "candidate"), frames, strict=True)
-    }
-    changed(page, "**/api/matches", lambda answer: {
-        **answer, "kind": "heat", "matches": [], "n_inliers": None, "outline": None, "similarity": 0.71, "maps": maps,
-    })  # fmt: skip
-    searched(page, photos[1] / "query 2.png")
-    cards(page).first.locator(".open").click()
-    expect(page.locator("#view-hint")).to_contain_text("Red places")
-    extents = "[...document.querySelectorAll('.stage .heat')].map((map) => [map.getBBox().x, map.getBBox().width])"
-    assert page.evaluate(extents) == [[10, 290], [-0.5, 320]]
-    pixels = page.evaluate("""async () => {
-      const image = new Image();
-      image.src = document.querySelector(".stage .heat").getAttribute("href");
-      await image.decode();
-      const canvas = Object.assign(document.createElement("canvas"), { width: image.width, height: image.height });
-      const context = canvas.getContext("2d");
-      context.drawImage(image, 0, 0);
-      return [image.width, image.height, ...context.getImageData(0, 0, 4, 3).data];
-    }""")
-    assert pixels[:2] == [4, 3]
-    colors = np.array(pixels[2:]).reshape(12, 4)
-    assert colors[0, 2] > colors[0, 0] and colors[-1, 0] > colors[-1, 2]  # blue takes, red adds
-    assert colors[0, 3] > colors[5, 3] < colors[-1, 3] and colors[-1, 3] == round(0.65 * 255)
-    expect(page.locator("#view-facts")).to_contain_text("0.710")
-    shoot(page, "heat")
-    page.get_by_role("slider", name="Heat").fill("0")
-    expect(page.get_by_role("slider", name="Lines")).to_have_count(0)
-
-
-def test_the_collection_is_paged(visit):
-    page = visit()
-    expect(page.locator(".card")).to_have_count(N_PHOTOS)
-    pages = {0: (4, "1–60 of 130"), 60: (3, "61–120 of 130"), 120: (2, "121–130 of 130")}
-    asked = []
-
-    def handle(route):
-        offset = int(re.search(r"offset=(\d+)", route.request.url)[1])
-        asked.append(offset)
-        count = pages[offset][0]
-        ids = [{"id": "blank.png", "width": 60, "height": 40, "n_features": 0, "status": "empty"}] * count
-        route.fulfill(json={"n_images": 130, "images": ids})
-
-    page.route("**/api/images?*", handle)
-    page.reload()
-    for offset in (60, 120):
-        page.get_by_role("link", name="Next").first.click()
-        expect(page.locator(".pager span").first).to_have_text(pages[offset][1])
-        expect(page.locator(".card")).to_have_count(pages[offset][0])
-    page.get_by_role("link", name="Next").wait_for(state="detached")
-    page.go_back()
-    expect(page.locator(".pager span").first).to_have_text(pages[60][1])
-    expect(page.locator(".card .mark").first).to_have_text("No features")
-    assert asked == [0, 60, 120, 60]

@@ -5,6 +5,12 @@ from __future__ import annotations
 import base64
 import re
 
+#: A name of a file that would run if it were not text.
+NAME = "<img src=x onerror=alert(1)>.jpg"
+MOST_BYTES = 300_000
+N_PHOTOS = 17
+DESKTOP, PHONE = (1200, 800), (360, 740)
+
 #: Until what is seen of the photos has been drawn.
 SETTLED = """async () => {
   const isSeen = (node) => node.getBoundingClientRect().top < innerHeight;
@@ -113,3 +119,11 @@ def changed(page, pattern, change):
         route.fulfill(response=answer, json=change(answer.json()))
 
     page.route(pattern, handle)
+
+
+def searched(page, path):
+    """Search by a photo and wait for what is found."""
+    from playwright.sync_api import expect
+
+    give(page, path)
+    expect(cards(page)).to_have_count(8)
