@@ -5,8 +5,14 @@ Rows, each a function, are chosen by ``--rows``:
 ``workers``
     Photos added to an index that has learned its encoder, by one and by two workers of a local Dask cluster, one thread
     each, in turn. Workers are started, and have imported everything, before the clock runs.
+``limit``
+    What the machine allows: two processes that find features and talk to nobody, half of the photos each, against one
+    with the same half.
 ``processes``
     Two Dask workers against two processes of joblib that are given the same tasks, twelve photos each.
+``codebooks``
+    Five passes of k-means and of a mixture over the descriptors of an index, by one and by two workers of a local Dask
+    cluster, and by one thread, sampling included.
 ``traffic``
     Bytes between scheduler, workers and client for each photo, counted by a relay that all of them talk through,
     heartbeats and results included.
@@ -21,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import shutil
 import signal
@@ -32,6 +39,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +47,9 @@ import joblib
 import milvus_index
 from common import data_folder
 from dask.distributed import Client, LocalCluster
+from sklearn.base import clone
 
-from cvretrieval import SIFT, VLAD, ImageReader, ImageRetriever
+from cvretrieval import SIFT, VLAD, GMMCodebook, ImageReader, ImageRetriever, KMeansCodebook
 from cvretrieval.retrieval.description import description_digest
 from cvretrieval.retrieval.remote_tasks import StoreAddress, extract_images
 from cvretrieval.retrieval.store import Store
@@ -112,6 +121,54 @@ def workers(bench: Bench) -> None:
     n = len(bench.photos)
     print(f"two workers against one: {ratio:.2f} ({n / statistics.median(times[2]):.1f} against "
           f"{n / statistics.median(times[1]):.1f} images/s)  (target ≥ 1.85)")  # fmt: skip
+
+
+def _find_features(photos: list[Path]) -> float:
+    start = time.perf_counter()
+    SIFT(root=True, reader=ImageReader(max_size=640), n_jobs=1).transform(photos)
+    return time.perf_counter() - start
+
+
+def limit(bench: Bench) -> None:
+    half = len(bench.photos) // 2
+    ratios = []
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_find_features, [bench.photos[:16]] * 4))
+        for _ in range(bench.repeats):
+            alone = pool.submit(_find_features, bench.photos[:half]).result()
+            together = max(pool.map(_find_features, [bench.photos[:half], bench.photos[half : 2 * half]]))
+            ratios.append(2 * alone / together)
+            print(f"  {half} photos alone {alone:.1f} s, twice at once {together:.1f} s", flush=True)
+    print(f"two processes that share nothing, against one: {statistics.median(ratios):.2f}")
+
+
+def codebooks(bench: Bench) -> None:
+    path = bench.copy()
+    learners: dict[str, Any] = {
+        "k-means, 1,024 words": KMeansCodebook(1024, algorithm="lloyd", max_samples=None, max_iter=5, tol=0),
+        "mixture of 64": GMMCodebook(64, max_samples=None, max_iter=5, tol=0),
+    }
+    with ImageRetriever.load(path, n_jobs=-1) as retriever:
+        retriever.add(bench.photos)
+        features = retriever.iter_features()
+        n_descriptors = sum(chunk.n_descriptors for chunk in features)
+        for name, learner in learners.items():
+            times: dict[str, list[float]] = {"one thread": [], "one worker": [], "two workers": []}
+            for _ in range(bench.repeats):
+                for who, seconds in times.items():
+                    with contextlib.ExitStack() as stack:
+                        if who != "one thread":
+                            client = stack.enter_context(cluster(1 if who == "one worker" else 2))
+                            stack.enter_context(joblib.parallel_config("dask", client=client))
+                            GMMCodebook(2, max_samples=1000, max_iter=1).fit(features)  # everything is imported
+                        start = time.perf_counter()
+                        clone(learner).set_params(random_state=0).fit(features)
+                        seconds.append(time.perf_counter() - start)
+            found = {who: statistics.median(seconds) for who, seconds in times.items()}
+            print(f"{name}, {n_descriptors:,} descriptors, five passes: "
+                  + ", ".join(f"{who} {seconds:.1f} s" for who, seconds in found.items())
+                  + f"; two against one {found['one worker'] / found['two workers']:.2f}", flush=True)  # fmt: skip
+    shutil.rmtree(path)
 
 
 def processes(bench: Bench) -> None:
@@ -234,7 +291,8 @@ def _n_images(path: Path) -> int:
 
 
 ROWS: dict[str, Callable[[Bench], None]] = {
-    "workers": workers, "processes": processes, "traffic": traffic, "resume": resume, "milvus": milvus,
+    "workers": workers, "limit": limit, "processes": processes, "codebooks": codebooks, "traffic": traffic,
+    "resume": resume, "milvus": milvus,
 }  # fmt: skip
 
 
