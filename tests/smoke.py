@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,9 +22,11 @@ import numpy as np
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
+from typer.testing import CliRunner
 
 import cvretrieval
 from cvretrieval import SIFT, VLAD, BagOfWords, ImageRetriever, SpatialVerifier, load_model, save_model
+from cvretrieval.cli.main import app
 from cvretrieval.datasets import make_scenes
 
 COMMANDS = (
@@ -42,11 +45,18 @@ OPTIONAL = (
 )  # fmt: skip
 
 
-def run(*arguments: str, folder: Path, status: int = 0) -> str:
+def run(*arguments: str, folder: Path, status: int = 0, **environment: str) -> str:
     """What the command prints; its exit status must be that one."""
     command = shutil.which("cvretrieval", path=sysconfig.get_path("scripts"))
     assert command, "the wheel installed no command"
-    done = subprocess.run([command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [command, *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == status, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 
@@ -83,8 +93,12 @@ def check_optional_parts(folder: Path) -> None:
     """What an extra brings says so where it is absent."""
     for code, module, extra in OPTIONAL:
         if importlib.util.find_spec(module) is None:
-            told = python(code, folder).stderr
-            assert f"pip install 'cvretrieval[{extra}]'" in told, f"{code}\n{told}"
+            try:
+                exec(code, {})
+            except ImportError as error:
+                assert f"pip install 'cvretrieval[{extra}]'" in str(error), error
+            else:
+                raise AssertionError(f"{code} works without {module}")
     if importlib.util.find_spec("fastapi") is None:
         told = run("serve", "photos.cvr", folder=folder, status=2)
         assert "pip install 'cvretrieval[serve]'" in told, told
@@ -94,20 +108,23 @@ def check_commands(folder: Path, photos: Path, query: Path, expected: str) -> No
     """Every command explains itself with an example; photos are indexed, found, removed and added."""
     assert "Commands" in run("--help", folder=folder)
     for command in COMMANDS:
-        assert "Example: cvretrieval " + command in run(*command.split(), "--help", folder=folder), command
+        told = CliRunner().invoke(app, [*command.split(), "--help"]).output
+        assert "Example: cvretrieval " + command in told, told
+    words = run(folder=folder, _CVRETRIEVAL_COMPLETE="complete_bash", COMP_WORDS="cvretrieval se", COMP_CWORD="1")
+    assert words.split() == ["search", "serve"], words
     assert "everything fits together" in run("doctor", folder=folder)
     run("index", str(photos), "--out", "photos.cvr", "--words", "8", folder=folder)
-    found = json.loads(run("search", "photos.cvr", str(query), "-k", "3", "--json", folder=folder).splitlines()[0])
+    told = run("search", "photos.cvr", str(query), "-k", "3", "--json", "--report", "report.html", folder=folder)
+    found = json.loads(told.splitlines()[0])
     best = found["results"][0]
     assert best["id"].startswith(expected) and best["n_inliers"] > 20, found
-    run("search", "photos.cvr", str(query), "--report", "report.html", folder=folder)
     assert "<html" in (folder / "report.html").read_text(encoding="utf-8")[:200]
     run("remove", "photos.cvr", best["id"], folder=folder)
-    again = json.loads(run("search", "photos.cvr", str(query), "-k", "3", "--json", folder=folder).splitlines()[0])
-    assert best["id"] not in [hit["id"] for hit in again["results"]]
+    told = run("search", "photos.cvr", str(query), "no_such.jpg", "-k", "3", "--json", folder=folder, status=1)
+    again = json.loads(told.splitlines()[0])
+    assert best["id"] not in [hit["id"] for hit in again["results"]] and "no_such.jpg" in told
     run("add", "photos.cvr", str(photos), folder=folder)
     run("info", "photos.cvr", "--check", folder=folder)
-    assert "no_such.jpg" in run("search", "photos.cvr", "no_such.jpg", folder=folder, status=1)
 
 
 def check_python(folder: Path, photos: Path, query: Path, expected: str) -> None:
