@@ -32,6 +32,7 @@ extensions = [
     "name_links",
     "own_members",
     "numpydoc_template",
+    "published",
 ]
 exclude_patterns = ["_*", "auto_examples/**/*.ipynb", "auto_examples/**/*.py.md5"]
 templates_path = ["_templates"]
