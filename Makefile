@@ -118,5 +118,5 @@ docs: .venv-deep/.installed-test .venv-deep/.installed-docs
 	touch $@
 
 clean:
-	rm -rf docs/auto_examples docs/api/generated docs/api/backreferences
+	rm -rf docs/auto_examples docs/generated docs/api/generated docs/api/backreferences
 	rm -rf .venv .venv-opencv4 .venv-deep .venv-oldest .venv-middle .venv-newest demo build *.egg-info
