@@ -76,7 +76,7 @@ def render_page(*, title: str, body: str, sprite: str, data: Any, kind: str) -> 
     kind : {"search", "match", "classification", "evaluation", "duplicates", "training"}
         Tells the style and the script which report it is.
     """
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = _asset("look.css") + _asset("report.css"), _asset("report.js")
     policy = "; ".join(
         (
             "default-src 'none'",

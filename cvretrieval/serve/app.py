@@ -115,6 +115,7 @@ def _add_page(app: Any) -> None:
     folder = resources.files("cvretrieval.serve") / "assets"
     # Read once, by name: no part of a request is a path.
     files = {file.name: file.read_bytes() for file in folder.iterdir() if os.path.splitext(file.name)[1] in _KINDS}
+    files["look.css"] = (resources.files("cvretrieval.plotting") / "assets" / "look.css").read_bytes()
     tags = {name: f'"{hashlib.sha256(data).hexdigest()[:16]}"' for name, data in files.items()}
 
     async def send(request: Request, name: str) -> Response:
