@@ -41,6 +41,7 @@ myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
 
+default_role = "py:obj"
 autosummary_generate = sorted(f"api/{path.name}" for path in (HERE / "api").glob("*.md"))
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
@@ -73,7 +74,8 @@ html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "logo": {"text": "cvretrieval"},
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 5,
+    "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

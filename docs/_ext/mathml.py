@@ -21,6 +21,7 @@ SUBSTITUTES = [
     (re.compile(r"\\arg(?![a-zA-Z])"), r"\\mathrm{arg}\\,"),
     (re.compile(r"\\sim(?![a-zA-Z])"), "∼"),
 ]
+BARS = re.compile(r"<mo[^>]*>(\||‖|&#x0007C;|&#x02016;)</mo>")
 
 
 def to_mathml(latex: str, display: str, place: nodes.Element) -> str:
@@ -29,7 +30,8 @@ def to_mathml(latex: str, display: str, place: nodes.Element) -> str:
     mathml = convert(latex, display=display)
     if unknown := re.findall(r"\\[a-zA-Z]+", html.unescape(mathml)):
         logger.warning("no MathML for %s in %s", ", ".join(unknown), latex, location=place)
-    return mathml
+    # Bars are no brackets to the converter: they would stretch, and stand apart from what they enclose.
+    return BARS.sub(r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>', mathml)
 
 
 def visit_math(translator: Any, node: nodes.math) -> None:
@@ -38,7 +40,7 @@ def visit_math(translator: Any, node: nodes.math) -> None:
 
 
 def visit_displaymath(translator: Any, node: nodes.math_block) -> None:
-    translator.body.append(f'<div class="math">{to_mathml(node.astext(), "block", node)}</div>')
+    translator.body.append(f'<div class="formula">{to_mathml(node.astext(), "block", node)}</div>')
     raise nodes.SkipNode
 
 

@@ -13,7 +13,8 @@ NAME = re.compile(r"(?:cvretrieval\.)?((?:[a-z]+\.)*[A-Za-z_]\w*)(?:\(.*\))?$", 
 
 
 class LinkPublicNames(SphinxPostTransform):
-    default_priority = 5
+    # After references are resolved: names in backquotes that were not found from where they stand are literals then.
+    default_priority = 15
 
     def run(self, **kwargs: object) -> None:
         known = self.env.get_domain("py").objects
