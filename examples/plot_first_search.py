@@ -10,7 +10,6 @@ Index a folder of photos, ask with another photo, and see why the first result i
 # object the folder ``database`` has a picture of its front and three photos; the fourth photo is a query.
 
 import tempfile
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 
@@ -19,8 +18,7 @@ from cvretrieval.datasets import make_scenes
 from cvretrieval.plotting import plot_matches
 
 folder = tempfile.TemporaryDirectory()
-root = Path(folder.name)
-make_scenes(n_scenes=8, n_views=4, image_size=(320, 240), random_state=0).write(root)
+root = make_scenes(n_scenes=8, n_views=4, image_size=(320, 240), random_state=0).write(folder.name)
 
 # %%
 # An :class:`~cvretrieval.ImageRetriever` is the whole line: SIFT features of each photo, one VLAD vector from them to

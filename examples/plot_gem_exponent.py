@@ -43,6 +43,7 @@ figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.semilogx(exponents, pooled[:, active] / largest[active], color="C0", alpha=0.3)
 ax.axvline(3, color="black", linewidth=0.8, linestyle=":")
 ax.set(xlabel="p", ylabel="pooled value / maximum, 40 channels", ylim=(0, 1))
+ax.grid(alpha=0.3)
 
 # %%
 # The contributions of the places of a photo to its similarity with another one add up to that similarity. With p = 1

@@ -37,8 +37,8 @@ figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(numbers, average, marker="o", label="AverageQueryExpansion")
 ax.plot(numbers, weighted, marker="o", label="AlphaQueryExpansion, α = 1")
 ax.set(xlabel="results that the query is expanded by", ylabel="mean average precision")
-ax.grid(alpha=0.3)
 ax.legend()
+ax.grid(alpha=0.3)
 
 # %%
 # The query that gains most from two neighbours, its first seven results before (above) and after. Right ones are framed

@@ -51,6 +51,7 @@ cgd = deep.CGD(
 )
 held_out = ([scenes.images[i] for i in other], scenes.labels[other])
 cgd.fit([scenes.images[i] for i in train], scenes.labels[train], validation=held_out)
+print(f"{len(train)} photos to train on, {len(other)} to validate with")
 
 # %%
 # R@1 is the share of photos whose nearest other photo shows the same object, among objects that were not trained on.

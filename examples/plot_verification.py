@@ -34,7 +34,7 @@ for ratio in (1.0, 0.9, 0.8):
     rows = match_descriptors(features_a.descriptors, features_b.descriptors, ratio=ratio)
     print(f"ratio {ratio}: {len(rows)} matches")
 rows = match_descriptors(features_a.descriptors, features_b.descriptors, ratio=1.0)
-plot_matches(
+ax = plot_matches(
     a, b, coordinates(features_a, features_b, rows), max_lines=None, title=f"{len(rows)} matches, no ratio test"
 )
 
@@ -52,6 +52,7 @@ for mask, color, label in ((~right, "#d1495b", "other matches"), (right, "#1d9e5
     ax.scatter((turn[mask] + 180) % 360 - 180, growth[mask], s=14, color=color, label=label)
 ax.set(xlabel="turn, degrees", ylabel="change of size, powers of two")
 ax.legend()
+ax.grid(alpha=0.3)
 
 # %%
 # **3. Count and refine.** Each hypothesis is scored by the matches it explains; the best are refined to a homography.
@@ -59,7 +60,7 @@ ax.legend()
 
 matched = coordinates(features_a, features_b, result.matches)
 title = f"{result.n_inliers} inliers of {len(result.matches)} matches: {'accepted' if result else result.reason}"
-plot_matches(a, b, matched, inliers=result.inliers, transform=result.transform, max_lines=None, title=title)
+ax = plot_matches(a, b, matched, inliers=result.inliers, transform=result.transform, max_lines=None, title=title)
 
 # %%
 # **4. The other object.** Some descriptors look alike there, too, but they agree on nothing.
