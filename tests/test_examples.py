@@ -31,6 +31,12 @@ def test_example_needs_no_network(path):
     assert re.search(r"make_scenes\(", code), "its pictures are from elsewhere"
 
 
+def test_gallery_has_an_order():
+    source = (GUIDE[0].parents[1] / "_ext" / "gallery_order.py").read_text(encoding="utf-8")
+    order = next(node.value for node in ast.parse(source).body if isinstance(node, ast.Assign))
+    assert sorted(ast.literal_eval(order)) == [path.stem.removeprefix("plot_") for path in EXAMPLES]
+
+
 def test_every_page_of_the_guide_shows_something_that_runs():
     without = {page.stem for page in GUIDE if "\n>>> " not in page.read_text(encoding="utf-8")}
     assert without == {"index"}
