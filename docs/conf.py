@@ -33,6 +33,7 @@ extensions = [
     "own_members",
     "numpydoc_template",
     "published",
+    "measured",
 ]
 exclude_patterns = ["_*", "auto_examples/**/*.ipynb", "auto_examples/**/*.py.md5"]
 templates_path = ["_templates"]
@@ -41,6 +42,7 @@ myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
 
+smartquotes = False  # they would also bend the quotes of "hard" in the types of parameters
 default_role = "py:obj"
 autosummary_generate = sorted(f"api/{path.name}" for path in (HERE / "api").glob("*.md"))
 autodoc_typehints = "none"
@@ -48,9 +50,13 @@ numpydoc_show_class_members = False
 # Citations of docstrings are numbered within each page.
 numpydoc_class_members_toctree = False
 
+# Pages show pictures of the gallery, which are not there where it was not run.
+suppress_warnings = ["image.not_readable"] if "plot_gallery=0" in sys.argv else []
+
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
+    "within_subsection_order": "gallery_order.ReadingOrder",
     "filename_pattern": r"[/\\]plot_",
     "ignore_pattern": r"^(?!plot_)",  # the others are scripts to run, not pages
     "write_computation_times": False,
@@ -72,6 +78,10 @@ html_static_path = ["_static"]
 html_css_files = ["cvretrieval.css"]
 html_show_sourcelink = False
 html_copy_source = False
+html_sidebars = dict.fromkeys(
+    ("getting_started", "which_method", "reproducing", "parity", "scaling", "clusters", "milvus", "serve", "deep",
+     "datasets", "changelog", "benchmarks/*"), ()
+)  # fmt: skip
 html_theme_options = {
     "logo": {"text": "cvretrieval"},
     "header_links_before_dropdown": 5,
