@@ -87,12 +87,11 @@ def test_graphs_of_any_size(estimator, train, rng, tmp_path):
 @pytest.mark.parametrize(
     "rmac",
     [
-        RMAC(SMALL, scales=(1, 0.7)),
         RMAC(SMALL, whitening=PCAWhitening(5), scales=(1, 0.7)),
         MultiScaleRMAC(SMALL, whitening=PCAWhitening(4), scales=(1, 1.3)),
         MultiScaleRMAC(SMALL, sum_of="regions", scales=(1, 1.3)),
     ],
-    ids=["plain", "whitened", "vectors", "regions"],
+    ids=["whitened", "vectors", "regions"],
 )
 def test_regions_need_a_size(rmac, train, rng, tmp_path):
     rmac.fit(train)

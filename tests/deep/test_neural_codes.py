@@ -58,8 +58,8 @@ def test_codes_of_a_convolution_of_one_pixel_are_those_of_the_linear_layer(image
     np.testing.assert_allclose(other.transform([image]), found, rtol=1e-5, atol=1e-7)
 
 
-def vgg_codes(pixels, n_linear, relu):
-    network, normalization, _ = Backbone("vgg11", weights=None)._build_named(None, "vector")
+def codes_of_alexnet(pixels, n_linear, relu):
+    network, normalization, _ = Backbone("alexnet", weights=None)._build_named(None, "vector")
     network.eval()
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in normalization)
     with torch.inference_mode():
@@ -74,14 +74,13 @@ def vgg_codes(pixels, n_linear, relu):
 
 @pytest.mark.parametrize(
     ("layer", "relu", "n_linear"),
-    [(None, True, 2), ("classifier.0", True, 1), ("classifier.0", False, 1), ("classifier.4", False, 2),
-     ("classifier.6", False, 3)],
-)  # fmt: skip
-def test_layers_of_vgg(image, layer, relu, n_linear):
+    [(None, True, 2), ("classifier.1", True, 1), ("classifier.1", False, 1), ("classifier.6", False, 3)],
+)
+def test_layers_of_alexnet(image, layer, relu, n_linear):
     pixels = FixedSizeReader(ImageReader(), 64, "squash").read(image).pixels
-    found = NeuralCodes(Backbone("vgg11", weights=None, layer=layer), input_size=64, relu=relu).transform([image])
-    is_rectified = relu or layer in (None, "classifier.4")
-    np.testing.assert_allclose(found, vgg_codes(pixels, n_linear, is_rectified), rtol=1e-3, atol=1e-5)
+    found = NeuralCodes(Backbone("alexnet", weights=None, layer=layer), input_size=64, relu=relu).transform([image])
+    is_rectified = relu or layer is None
+    np.testing.assert_allclose(found, codes_of_alexnet(pixels, n_linear, is_rectified), rtol=1e-3, atol=1e-5)
     assert (found.min() < 0) == (not is_rectified)
 
 
