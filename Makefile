@@ -108,7 +108,7 @@ matrix-%: $(VENV)/.installed-dev
 	.ci/release try $*
 
 docs: .venv-deep/.installed-test .venv-deep/.installed-docs
-	.venv-deep/bin/python -m sphinx -q -W --keep-going $(SPHINX_ARGS) docs build/docs
+	.venv-deep/bin/python -m sphinx -q -W --keep-going -j auto $(SPHINX_ARGS) docs build/docs
 	@echo "the documentation: build/docs/index.html"
 
 # The [docs] extra alone, so that it can be installed while something else is.

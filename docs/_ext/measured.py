@@ -47,10 +47,11 @@ def draw(app: Sphinx) -> None:
         color = "C2" if is_verified else "C1" if is_network else "C0"
         axes.plot(row["bytes"], row["E63"], "s" if is_verified else "^" if is_network else "o", color=color)
         is_right = row["bytes"] > 20_000
+        below = -11 if name == "Hamming embedding" else -3
         axes.annotate(
             name.replace(" of MobileNetV2, whitened", ""),
             (row["bytes"], row["E63"]),
-            xytext=(-7 if is_right else 7, -3),
+            xytext=(-7 if is_right else 7, below),
             textcoords="offset points",
             ha="right" if is_right else "left",
             fontsize=8,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
@@ -10,6 +11,15 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 NAME = re.compile(r"(?:cvretrieval\.)?((?:[a-z]+\.)*[A-Za-z_]\w*)(?:\(.*\))?$", re.DOTALL)
+ROOMS = ("", "deep.", "datasets.", "metrics.", "recognition.", "plotting.", "reranking.", "retrieval.")
+
+
+def full_name(name: str, known: dict[str, Any]) -> str | None:
+    """Return the name in the reference that a short name stands for; None for words, even if they are names, too."""
+    if name.islower() and "_" not in name and "." not in name:
+        return None
+    candidates = (f"cvretrieval.{room}{name}" for room in ROOMS)
+    return next((target for target in candidates if target in known and known[target].objtype != "module"), None)
 
 
 class LinkPublicNames(SphinxPostTransform):
@@ -22,9 +32,8 @@ class LinkPublicNames(SphinxPostTransform):
             if isinstance(literal.parent, (nodes.reference, addnodes.pending_xref, nodes.title)):
                 continue
             match = NAME.match(literal.astext())
-            target = f"cvretrieval.{match[1]}" if match else ""
-            # Ordinary words, such as `index` or `metrics`, are also rooms.
-            if target in known and known[target].objtype != "module":
+            target = full_name(match[1], known) if match else None
+            if target is not None:
                 docname = known[target].docname
                 if docname == self.env.docname:
                     continue
