@@ -67,7 +67,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "min_reported_time": 1,
     "remove_config_comments": True,
-    "capture_repr": ("_repr_html_", "__repr__"),
+    "capture_repr": (),  # what is printed and drawn, not what a last line happens to return
     "plot_gallery": "True",
 }
 warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
