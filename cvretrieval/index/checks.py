@@ -23,7 +23,7 @@ def check_keys(keys: Any) -> NDArray[np.int64]:
         return array.astype(np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ValueError(f"Keys must be a 1-D sequence of integers. Got {describe_array(array)} instead.")
-    if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+    if array.dtype.kind == "u" and int(array.max()) > np.iinfo(np.int64).max:
         raise ValueError(f"Keys must fit in int64. Got {array.max()} instead.")
     return array.astype(np.int64, copy=False)
 
