@@ -52,7 +52,7 @@ SECTIONS = {
         "lloyd-sklearn": Row("`KMeansCodebook`", "scikit-learn's `KMeans`", "centres at the same stop"),
         "gmm": Row(
             "`GMMCodebook`", f"{VLFEAT}, float64", "weights, means, variances after 1, 5, 20 iterations",
-            "VLFeat leaves posteriors below 0.01/K out of the M-step: `min_posterior=0.01`, the default",
+            "VLFeat leaves posteriors below 0.01/K out of the M-step: `min_posterior=0.01`",
             unit="largest",
         ),
         "gmm-plain": Row(
