@@ -276,7 +276,8 @@ def main() -> None:
         print("  seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in spent.items()), flush=True)
         if number == 1:
             print(f"  from extraction to accuracy, one draw: {seconds['extraction'] + sum(spent.values()):.0f} s")
-    print(f"\n| row | published, from memory | ours, {n_draws} draw{'s' * (n_draws > 1)} of seed {arguments.seed} |\n|---|---|---|")
+    ours = f"ours, {n_draws} draw{'s' * (n_draws > 1)} of seed {arguments.seed}"
+    print(f"\n| row | published, from memory | {ours} |\n|---|---|---|")
     for name, accuracies in found.items():
         if not accuracies:
             continue
