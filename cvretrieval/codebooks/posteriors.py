@@ -89,7 +89,7 @@ class GaussianPosteriors:
     The log density is log π_k − ½ Σ log(2πσ²) − ½ μ²/σ² + z·(μ/σ²) − ½ z²·(1/σ²) in centred and scaled coordinates z:
     one matrix product of [z, z²] per block, in float32. Where that would lose digits, differences are taken in float64
     instead: for *tight* components, whose means are many of their standard deviations away from the centre, and for
-    descriptors far from all components. Both are judged by ``Σ |terms|``, from the parameters and the log density found.
+    descriptors far from all components. Both are judged by ``Σ |terms|``, from parameters and log density.
 
     Like the words of `NearestWord`, the posteriors of an image are computed from its rows alone, so batches and threads
     cannot change a bit.
