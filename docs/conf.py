@@ -34,8 +34,9 @@ extensions = [
     "numpydoc_template",
     "published",
     "measured",
+    "command_line",
 ]
-exclude_patterns = ["_*", "auto_examples/**/*.ipynb", "auto_examples/**/*.py.md5"]
+exclude_patterns = ["_*", "generated", "auto_examples/**/*.ipynb", "auto_examples/**/*.py.md5"]
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
@@ -79,8 +80,8 @@ html_css_files = ["cvretrieval.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_sidebars = dict.fromkeys(
-    ("getting_started", "which_method", "reproducing", "parity", "scaling", "clusters", "milvus", "serve", "deep",
-     "datasets", "changelog", "benchmarks/*"), ()
+    ("getting_started", "which_method", "reproducing", "parity", "scaling", "clusters", "milvus", "command_line",
+     "serve", "deep", "datasets", "changelog", "benchmarks/*"), ()
 )  # fmt: skip
 html_theme_options = {
     "logo": {"text": "cvretrieval"},

@@ -7,21 +7,18 @@ import math
 import sys
 from pathlib import Path
 
-from tests.parity import PAGE
+from tests.parity import PAGE, ROUNDING
 from tests.parity_ledger import SECTIONS, Row
 
 _UNITS = {"absolute": "", "relative": " of each number", "largest": " of the largest"}
 
-#: Below is what float64 rounds, which every processor does its own way.
-_ROUNDING = 1e-12
-
 _HEAD = """# Parity with other programs
 
 What this package computes, whose numbers it agrees with, and how closely. Written by `make parity` from the tests that
-compare. What stands here is the largest difference they saw, rounded up to 1, 2 or 5; they fail when one grows to more
-than twice that. What is below 1e-12 is the rounding of float64. How the other programs' numbers were made stands in
-`tests/data/README.md`. Where a program was not run, because it is written in MATLAB or was never published, the line
-says that its definition was computed in float64.
+compare. What stands here is the largest difference they saw, rounded up to 1, 2 or 5, on the processor they ran on;
+they fail when one grows to more than ten times that. What is below 1e-12 is the rounding of float64. How the other
+programs' numbers were made stands in `tests/data/README.md`. Where a program was not run, because it is written in
+MATLAB or was never published, the line says that its definition was computed in float64.
 
 "Departures" are known differences, most of them on purpose, and the switch for the other way where there is one.
 """
@@ -64,10 +61,10 @@ def page(seen: dict[str, float]) -> str:
 
 
 def _line(key: str, row: Row, largest: float) -> str:
-    if largest > _ROUNDING:
+    if largest > ROUNDING:
         difference = f"{_rounded_up(largest):g}{_UNITS[row.unit]}"
     else:
-        difference = f"<{_ROUNDING:g}" if largest else "none"
+        difference = f"<{ROUNDING:g}" if largest else "none"
     cells = (row.definition, row.program, row.compared, difference, row.divergence, f"`{key}`")
     return "| " + " | ".join(cells) + " |"
 

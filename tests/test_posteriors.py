@@ -121,7 +121,7 @@ def test_descriptors_far_from_all_components_have_posteriors(rng):
 def test_posteriors_and_likelihood_are_those_of_vlfeat():
     parameters = [REFERENCE[key] for key in ("priors", "means", "covariances")]
     shares, likelihoods, _ = evaluate(REFERENCE["X"], *parameters)
-    np.testing.assert_allclose(shares, REFERENCE["posteriors_f8"], atol=1e-6)
+    np.testing.assert_allclose(shares, REFERENCE["posteriors_f8"], atol=5e-6)
     assert likelihoods.sum() == pytest.approx(float(REFERENCE["loglik_f8"]), rel=1e-7)
 
 

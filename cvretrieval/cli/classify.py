@@ -15,6 +15,7 @@ from cvretrieval.cli.common import (
     OnError,
     OnErrorOption,
     QuietOption,
+    check_found,
     human_bytes,
     report_failures,
     say,
@@ -121,8 +122,7 @@ def predict(
     line, _ = _load(model)
     found, failures = expand_images(images, None)
     files = [file for _, file, _ in found]
-    if not files and not failures:
-        raise ValueError(f"No images in {', '.join(map(str, images))}.")
+    check_found(images, [*files, *failures])
     X, kept, unreadable = _features(line, files, on_error, jobs, verbose=not as_json)
     probabilities = _probabilities(line, X)
     classes = [str(name) for name in line.classes_]

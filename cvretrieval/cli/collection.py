@@ -17,6 +17,7 @@ from cvretrieval.cli.common import (
     OnError,
     OnErrorOption,
     QuietOption,
+    check_found,
     human_bytes,
     report_failures,
     say,
@@ -232,8 +233,7 @@ def _refuse_empty(photos: list[str]) -> None:
     if not any(is_url(path) or os.path.lexists(path) for path in photos):
         raise ValueError(f"{photos[0]} does not exist.")
     images, failures = expand_images(photos, None)
-    if not images and not failures:
-        raise ValueError(f"No images in {', '.join(photos)}.")
+    check_found(photos, [*images, *failures])
 
 
 def _summary(retriever: ImageRetriever, report: IndexingReport, path: Path, quiet: bool) -> None:

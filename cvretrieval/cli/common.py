@@ -91,3 +91,10 @@ def human_bytes(n_bytes: float) -> str:
             return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.1f} TB"
+
+
+def check_found(paths: Iterable[str | Path], found: Sequence[Any]) -> None:
+    """Raise a ValueError where the folders and files that were named hold no images, readable or not."""
+    if not found:
+        named = ", ".join(map(str, paths)) or "nothing"
+        raise ValueError(f"No images in {named}, nor in folders below: no file has a suffix such as .jpg or .png.")

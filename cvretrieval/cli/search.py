@@ -14,6 +14,7 @@ from cvretrieval.cli.common import (
     JobsOption,
     OnError,
     OnErrorOption,
+    check_found,
     check_report,
     report_failures,
     say,
@@ -74,8 +75,7 @@ def search(
     else:
         found, failures = expand_images(queries, None)
         files = [file for _, file, _ in found]
-        if not files and not failures:
-            raise ValueError(f"No images in {', '.join(queries or [])}.")
+        check_found(queries or [], [*files, *failures])
         regions = [_parse_box(box)] * len(files) if box is not None else None
         result = retriever.search([os.fspath(file) for file in files], k=k, boxes=regions)
         failures += result.failures
