@@ -36,7 +36,7 @@ extensions = [
     "measured",
     "command_line",
 ]
-exclude_patterns = ["_*", "generated", "auto_examples/**/*.ipynb", "auto_examples/**/*.py.md5"]
+exclude_patterns = ["_*", "auto_examples/**/*.ipynb", "auto_examples/**/*.py.md5"]
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]

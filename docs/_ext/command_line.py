@@ -10,7 +10,7 @@ from sphinx.application import Sphinx
 
 
 def write(app: Sphinx) -> None:
-    target = Path(app.srcdir) / "generated" / "command_line.md"
+    target = Path(app.srcdir) / "generated" / "command_line.txt"
     target.parent.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "typer", "cvretrieval.cli.main", "utils", "docs", "--name", "cvretrieval"]
     found = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
