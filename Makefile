@@ -84,11 +84,11 @@ test-deep: .venv-deep/.installed-test
 # $(VENV), because torch for CUDA, which registries give by default, takes gigabytes and minutes.
 .venv-deep/.installed-torch:
 	$(PYTHON) -m venv .venv-deep
-	.venv-deep/bin/python -m pip install --quiet 'torch==2.13.0' 'torchvision==0.28.0' 'timm>=1.0' 'onnx>=1.17' 'onnxscript>=0.5' 'onnxruntime>=1.20' 'pytorch-metric-learning>=2.5' numba scipy scikit-learn 'opencv-contrib-python>=4.8' 'pytest>=8.0' 'pytest-xdist>=3.5'
+	.venv-deep/bin/python -m pip install --quiet 'torch==2.13.0' 'torchvision==0.28.0' 'timm>=1.0' 'onnx>=1.17' 'onnxscript>=0.5' 'onnxruntime>=1.20' 'pytorch-metric-learning>=2.5' 'httpx>=0.27' numba scipy scikit-learn 'opencv-contrib-python>=4.8' 'pytest>=8.0' 'pytest-xdist>=3.5'
 	touch $@
 
 .venv-deep/.installed-test: setup.cfg pyproject.toml .venv-deep/.installed-torch
-	.venv-deep/bin/python -m pip install --quiet --editable '.[timm,onnx]'
+	.venv-deep/bin/python -m pip install --quiet --editable '.[timm,onnx,serve]'
 	touch $@
 
 # docs/parity.md from what the tests that compare with other programs see; with CVRETRIEVAL_DATA, also on photos.

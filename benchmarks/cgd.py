@@ -8,7 +8,7 @@ frozen    GeM, SPoC and MAC of the network as it is, plain and whitened by PCA o
 cgd       CGD of ``--branches``, each a row;
 single    each of its descriptors trained alone at the same dimension, and the concatenation of these;
 ablation  CGD of the first branches without the ranking loss, without the classification, temperature, smoothing;
-tuned     GeM and NetVLAD, fine-tuned with the same batches;
+tuned     GeM and NetVLAD, photos reduced to ``--size`` pixels, frozen and fine-tuned with the same batches;
 overhead  what a training step of CGD takes beside forward and backward of the bare network.
 
 Every image is squashed to ``--size`` pixels (in training to 9/8 of it, then cropped). With ``--checkpoints`` a run
@@ -164,7 +164,7 @@ class Bench:
         self.row(f"{' and '.join(branches)} trained apart", [figures(rows, self.test_labels) for rows in together])
 
     def tuned(self) -> None:
-        common = {"image_size": None, "n_workers": 2}
+        common = {"image_size": self.arguments.size, "n_workers": 2}
         options = {"ranking_loss": "batch_hard", "margin": 0.1}
         descriptors = {
             "GeM": GeM(self.network, **common),
@@ -172,7 +172,7 @@ class Bench:
         }
         for name, descriptor in descriptors.items():
             frozen = descriptor.fit(self.train, self.labels).transform(self.test)
-            self.row(f"{name}, whole photos", [figures(frozen, self.test_labels)])
+            self.row(f"{name}, frozen, longest side", [figures(frozen, self.test_labels)])
             self.trained(
                 f"{name}, fine-tuned",
                 lambda seed, one=descriptor: FineTuned(one, **{**self.options(seed), **options}),

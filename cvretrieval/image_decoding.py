@@ -112,7 +112,11 @@ def open_image(source: Any) -> Iterator[Any]:
         with Image.open(path) as image:
             yield image
     elif hasattr(source, "read"):
+        # Left where it stood: a network and SIFT each read the same query.
+        start = source.tell() if hasattr(source, "seekable") and source.seekable() else None
         data = source.read()
+        if start is not None:
+            source.seek(start)
         if not isinstance(data, bytes):
             raise TypeError("An image file object must be opened in binary mode ('rb').")
         if not data:

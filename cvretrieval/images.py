@@ -117,7 +117,8 @@ class ImageReader(BaseEstimator):
         Parameters
         ----------
         source : str, PathLike, binary file object, PIL image, ndarray or ImageRegion
-            The image; a string may be a URL, of any protocol that fsspec has a driver for (extra ``remote``).
+            The image; a string may be a URL, of any protocol that fsspec has a driver for (extra ``remote``). A file
+            object is read from where it stands and, if it can be, set back there.
         color : {"grey", "rgb"}, default="grey"
             Channels of the result.
         box : tuple of 4 floats, optional
@@ -141,9 +142,7 @@ class ImageReader(BaseEstimator):
         name = describe_source(source)
         _check_box(box)
         with as_read_error(name), open_image(source) as image:
-            self._check_size(name, image)
-            orientation = orientation_of(image) if self.exif == "apply" else 1
-            width, height = image.size if orientation < 5 else image.size[::-1]
+            orientation, width, height = self._opened(name, image)
             region = _clip_box(name, box, width, height)
             target = self._target_size(region[2] - region[0], region[3] - region[1])
             if image.format == "JPEG":
@@ -161,6 +160,36 @@ class ImageReader(BaseEstimator):
             scale = ((region[2] - region[0]) / target[0], (region[3] - region[1]) / target[1])
             origin = (float(region[0]), float(region[1]))
             return ReadImage(np.array(pixels, dtype=np.uint8), width, height, scale, origin)
+
+    def read_size(self, source: Any) -> tuple[int, int]:
+        """Return width and height of the original image as `read` tells them, from its header alone.
+
+        Parameters
+        ----------
+        source : str, PathLike, binary file object, PIL image, ndarray or ImageRegion
+
+        Returns
+        -------
+        tuple of int
+
+        Raises
+        ------
+        ImageReadError, TypeError
+            As `read` does; damaged pixels are not noticed.
+        """
+        self._check_parameters("grey")
+        if isinstance(source, ImageRegion):
+            source = source.source
+        name = describe_source(source)
+        with as_read_error(name), open_image(source) as image:
+            return self._opened(name, image)[1:]
+
+    def _opened(self, name: str, image: Any) -> tuple[int, int, int]:
+        """Return orientation, and width and height once it is applied, of an image that may be read."""
+        self._check_size(name, image)
+        orientation = orientation_of(image) if self.exif == "apply" else 1
+        width, height = image.size if orientation < 5 else image.size[::-1]
+        return orientation, width, height
 
     def _check_parameters(self, color: str) -> None:
         check_choice(self, "exif", self.exif, ("apply", "ignore"))

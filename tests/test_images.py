@@ -41,10 +41,30 @@ def test_every_kind_of_source_gives_the_same_pixels(tmp_path, scene, wrap):
     try:
         rgb = ImageReader().read(source, color="rgb")
         np.testing.assert_array_equal(rgb.pixels, scene)
-        assert (rgb.width, rgb.height) == (60, 40)
+        assert (rgb.width, rgb.height) == ImageReader().read_size(source) == (60, 40)
+        again = ImageReader().read(ImageRegion(source, (10, 5, 20, 25)), color="rgb")  # files are left where they stood
+        np.testing.assert_array_equal(again.pixels, scene[5:25, 10:20])
+        assert ImageReader().read_size(ImageRegion(source, (10, 5, 20, 25))) == (60, 40)
     finally:
         if hasattr(source, "close"):
             source.close()
+
+
+def test_file_objects_are_read_from_where_they_stand(tmp_path, scene):
+    data = b"a header of one's own" + saved(tmp_path, Image.fromarray(scene), "a.png").read_bytes()
+    source = io.BytesIO(data)
+    source.seek(21)
+    for _ in range(2):
+        np.testing.assert_array_equal(ImageReader().read(source, color="rgb").pixels, scene)
+
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+    pipe = Pipe(data[21:])
+    assert ImageReader().read(pipe).width == 60
+    with pytest.raises(ImageReadError, match="is empty"):
+        ImageReader().read_size(pipe)
 
 
 def test_grey_is_luma(scene):
@@ -65,6 +85,7 @@ def test_exif_orientation(tmp_path, scene, orientation, suffix):
     }[orientation]  # fmt: skip
     path = saved(tmp_path, Image.fromarray(np.ascontiguousarray(undo(scene))), f"a{suffix}", exif=exif, quality=95)
     applied = ImageReader().read(path, color="rgb")
+    assert ImageReader().read_size(path) == (applied.width, applied.height)
     assert (applied.width, applied.height) == (60, 40)
     assert np.abs(applied.pixels.astype(int) - scene).mean() < 4
     ignored = ImageReader(exif="ignore").read(path, color="rgb")

@@ -117,7 +117,7 @@ def _with_vectors(
         if by_network.reason:
             found[i] = (by_network, before + seconds)
         else:
-            found[i] = (replace(image, vector=by_network.vector), before + seconds)
+            found[i] = (replace(image, vector=by_network.vector, size=by_network.size), before + seconds)
     return found
 
 

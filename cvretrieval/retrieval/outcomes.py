@@ -51,7 +51,7 @@ def outcome_of(image: Described, by_image: bool) -> Outcome:
     """Return what became of an image; `by_image` says that it is found by a vector of the image, not by features."""
     if image.reason:
         return Outcome("failed", image.reason)
-    width, height = (0, 0) if image.features is None else image.features.image_size or (0, 0)
+    width, height = image.size if image.features is None else image.features.image_size or (0, 0)
     if by_image:
         is_empty = image.vector is not None and is_blank(image.vector)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,18 +12,23 @@ import numpy as np
 
 from cvretrieval._base import input_kind
 from cvretrieval._validation import ImageReadError
-from cvretrieval.images import ImageRegion, describe_source
+from cvretrieval.images import ImageReader, ImageRegion, describe_source
 from cvretrieval.local_features import ImageFeatures, LocalFeatures
+from cvretrieval.remote_files import is_url
 from cvretrieval.retrieval.rows import Rows, as_rows
 
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """What the stages say of one image: its features (as stored) and its vector, a single row, or why it is unread."""
+    """What the stages say of one image: its features (as stored) and its vector, a single row, or why it is unread.
+
+    `size` is what features would say, of an image that has a vector alone; zeros where nobody knows.
+    """
 
     features: ImageFeatures | None = None
     vector: Rows | None = None
     reason: str = ""
+    size: tuple[int, int] = (0, 0)
 
     @property
     def n_features(self) -> int:
@@ -160,9 +166,17 @@ class Stages:
             Described(
                 features=None if features is None else features[i],
                 vector=None if vectors is None else vectors[i : i + 1],
+                size=self._size(source) if features is None and not as_queries else (0, 0),
             )
-            for i in range(len(sources))
+            for i, source in enumerate(sources)
         ]
+
+    def _size(self, source: Any) -> tuple[int, int]:
+        if is_url(source):  # it would be fetched once more
+            return 0, 0
+        with suppress(ImageReadError):  # a pipe gives its bytes once
+            return (self.reader or ImageReader()).read_size(source)
+        return 0, 0
 
 
 def steps_of(encoder: Any) -> list[Any]:

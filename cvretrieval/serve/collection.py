@@ -126,6 +126,13 @@ class Collection:
         read = self.reader.read(upload.open())
         return read.width, read.height
 
+    def with_size(self, record: ImageRecord) -> ImageRecord:
+        """Return an image with its width and height, which are unknown of one behind a URL that has a vector alone."""
+        if record.width or record.path is None:
+            return record
+        width, height = self.reader.read_size(record.path)
+        return record._replace(width=width, height=height)
+
     def search(self, asked: Asked, k: int, *, verify: bool, expand: bool) -> tuple[QueryResult, list[Hit]]:
         """Return the result of a query, and its hits without the query itself."""
         self._configure(verify=verify, expand=expand)
