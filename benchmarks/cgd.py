@@ -36,6 +36,7 @@ from cvretrieval.images import ImageReader
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "ranking only": {"classification_weight": 0.0},
+    "a tenth of the classification": {"classification_weight": 0.1},
     "classification only": {"ranking_weight": 0.0},
     "no temperature": {"temperature": 1.0},
     "no smoothing": {"label_smoothing": 0.0},
@@ -244,6 +245,7 @@ def main() -> None:
     parser.add_argument("--only-seed", type=int, help="one of them, so that several processes share the work")
     parser.add_argument("--results", help="folder of what is trained already; not trained again")
     parser.add_argument("--checkpoints", help="folder to go on from if the run is interrupted")
+    parser.add_argument("--ablations", nargs="+", choices=ABLATIONS, default=list(ABLATIONS), help="default: all")
     parser.add_argument("--rows", nargs="+", default=["frozen", "cgd", "single"],
                         choices=["frozen", "cgd", "single", "ablation", "tuned", "overhead"])  # fmt: skip
     arguments = parser.parse_args()
@@ -259,10 +261,10 @@ def main() -> None:
     if "single" in arguments.rows:
         bench.single(arguments.branches[0])
     if "ablation" in arguments.rows:
-        for name, changed in ABLATIONS.items():
+        for name in arguments.ablations:
             bench.trained(
                 f"{arguments.branches[0]}, {name}",
-                lambda seed, changed=changed: bench.cgd(arguments.branches[0], seed, **changed),
+                lambda seed, name=name: bench.cgd(arguments.branches[0], seed, **ABLATIONS[name]),
             )
     if "tuned" in arguments.rows:
         bench.tuned()
