@@ -99,3 +99,6 @@ if __name__ == "__main__":
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     main(Path(sys.argv[1]))
+    torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # threads of gloo abort, now and then, a process whose interpreter ends before them (pytorch 109478)

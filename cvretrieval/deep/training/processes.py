@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from typing import Any
 
@@ -118,6 +119,8 @@ def running_processes() -> Processes:
 
 
 def _leave() -> None:
+    # Whatever refers to the group, such as a trained network, would end it with the interpreter: gloo aborts then.
+    gc.collect()
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
