@@ -126,8 +126,14 @@ class Collection:
         read = self.reader.read(upload.open())
         return read.width, read.height
 
-    def with_size(self, record: ImageRecord) -> ImageRecord:
-        """Return an image with its width and height, which are unknown of one behind a URL that has a vector alone."""
+    def find_with_size(self, name: str) -> ImageRecord:
+        """Return an image by its id; one behind a URL that has a vector alone is looked at for its width and height.
+
+        Raises
+        ------
+        Problem, ImageReadError
+        """
+        record = self.find(name)
         if record.width or record.path is None:
             return record
         width, height = self.reader.read_size(record.path)

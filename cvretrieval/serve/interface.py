@@ -85,7 +85,7 @@ class Interface:
             name = forms.text(fields, "candidate")
             if name is None:
                 raise Problem(422, "The field 'candidate' is missing: the id of an indexed image.")
-            candidate = await _in_thread(self._collection.with_size, self._collection.find(name), name=name)
+            candidate = await _in_thread(self._collection.find_with_size, name, name=name)
             asked, size = await self._asked(fields)
             found = await self._in_turn(partial(self._collection.compare, asked, candidate))
             return json_response(matches_answer(asked, size, candidate, *found))
@@ -98,7 +98,7 @@ class Interface:
         box = forms.region(fields)
         if given == ["id"]:
             name = str(forms.text(fields, "id"))
-            record = await _in_thread(self._collection.with_size, self._collection.find(name), name=name)
+            record = await _in_thread(self._collection.find_with_size, name, name=name)
             return Asked(record=record, box=box), (record.width, record.height)
         if given == ["query"]:
             upload = self._upload(str(forms.text(fields, "query")))
